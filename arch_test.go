@@ -1,0 +1,117 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// rooms says which rooms each room may enter; most are folders of internal/. Everybody may use
+// app. What is not written here is forbidden, and the reason stands in
+// ARCHITECTURE.md: above all, the data plane (router, tunnel) never imports the
+// control plane, and a driver cannot know about traffic.
+var rooms = map[string][]string{
+	"app":     nil,
+	"appyaml": {"app"},
+	"logs":    {"app"},
+	"edge":    {"app"},
+	"tunnel":  {"app"},
+	"probe":   {"app"},
+	"router":  {"app", "tunnel", "logs"},
+	"build":   {"app", "logs"},
+	"control": {"app", "driver", "probe", "router", "build", "logs"},
+	"server":  {"app", "build", "control", "driver/process", "edge", "logs", "router", "tunnel"},
+	"cli":     {"app", "appyaml", "build", "control", "driver/process", "edge", "logs", "server"},
+
+	"bench": {"app", "edge", "logs", "router", "tunnel"}, // the data plane, beside other proxies
+	"e2e":   nil,                                         // knows the program from outside
+
+	"driver":            {"app"},
+	"driver/drivertest": {"app", "driver"},
+	"driver/memory":     {"app", "driver"},
+	"driver/process":    {"app", "driver", "logs"}, // logs: an instance's keeper writes its log
+}
+
+// outside says which foreign modules a room may import, each with a page in
+// decisions/. golang.org/x is near and needs none.
+var outside = map[string][]string{
+	"appyaml":        {"github.com/goccy/go-yaml"},
+	"build":          {"github.com/bmatcuk/doublestar/v4", "github.com/Masterminds/semver/v3"},
+	"driver/process": {"github.com/containerd/cgroups/v3", "github.com/opencontainers/runtime-spec"},
+	"cli":            {"github.com/spf13/cobra", "github.com/fsnotify/fsnotify", "github.com/briandowns/spinner", "github.com/fatih/color"},
+}
+
+type pkg struct {
+	ImportPath, Name, Doc string
+	Imports               []string
+}
+
+func packages(t *testing.T) []pkg {
+	t.Helper()
+	out, err := exec.Command("go", "list", "-json=ImportPath,Name,Doc,Imports", "./...").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	var all []pkg
+	for dec := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p pkg
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			return all
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+}
+
+func TestRoomsEnterOnlyWhatTheMapAllows(t *testing.T) {
+	roomOf := func(path string) (string, bool) {
+		room, ours := strings.CutPrefix(path, "holdfast/")
+		return strings.TrimPrefix(room, "internal/"), ours
+	}
+	seen := map[string]bool{}
+	for _, p := range packages(t) {
+		room, ok := roomOf(p.ImportPath)
+		if !ok {
+			continue // main, which calls cli and nothing else
+		}
+		seen[room] = true
+		allowed, ok := rooms[room]
+		if !ok {
+			t.Errorf("room %s is not on the map", room)
+			continue
+		}
+		for _, imp := range p.Imports {
+			if to, ours := roomOf(imp); ours {
+				if !slices.Contains(allowed, to) {
+					t.Errorf("%s imports %s, which the map does not allow", room, to)
+				}
+				continue
+			}
+			domain, _, _ := strings.Cut(imp, "/")
+			if !strings.Contains(domain, ".") || strings.HasPrefix(imp, "golang.org/x/") {
+				continue
+			}
+			if !slices.ContainsFunc(outside[room], func(m string) bool { return imp == m || strings.HasPrefix(imp, m+"/") }) {
+				t.Errorf("%s imports %s, a dependency without a decision", room, imp)
+			}
+		}
+	}
+	for room := range rooms {
+		if !seen[room] {
+			t.Errorf("room %s is on the map and does not exist", room)
+		}
+	}
+}
+
+func TestEveryPackageSaysWhatItIsFor(t *testing.T) {
+	for _, p := range packages(t) {
+		if p.Name != "main" && !strings.HasPrefix(p.Doc, "Package "+p.Name+" ") {
+			t.Errorf("%s has no package comment that begins with %q", p.ImportPath, "Package "+p.Name)
+		}
+	}
+}

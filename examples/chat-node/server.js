@@ -1,0 +1,145 @@
+// A chat with express and socket.io, the shape of App Engine's own sample: one
+// file, the people kept in the memory of one process. socket.io begins with
+// long polling and goes over to a WebSocket when it can. Start reading at
+// io.on("connection").
+
+import { randomBytes } from "node:crypto";
+import { createServer } from "node:http";
+import express from "express";
+import { Server } from "socket.io";
+
+const HISTORY_MAX = 100;  // messages a newcomer sees
+const SEEN_MAX = 2000;    // message ids remembered, to know a repeated one
+const PEOPLE_MAX = 2000;  // sockets on this instance; one more is told to come later
+const QUEUE_MAX = 256;    // packets waiting for one slow reader before it is dropped
+const FRAME_MAX = 16_384; // bytes; TEXT_MAX characters fit even when each is escaped
+const TEXT_MAX = 2000;    // characters in a message
+const NAME_MAX = 32;      // characters in a name
+const ID_MAX = 80;        // characters in a message id
+const NAMES_MAX = 50;     // names told to everybody; beyond it only the count is
+const PEOPLE_MS = 200;    // many who come at once are told of at once
+const GOODBYE_MS = 3000;  // for the last packets, before the process ends
+
+// App Engine tells an app who it is in its environment.
+const identity = {
+  service: process.env.GAE_SERVICE || "default",
+  version: process.env.GAE_VERSION || "local",
+  instance: process.env.GAE_INSTANCE || `local-${randomBytes(4).toString("hex")}`,
+  since: new Date().toISOString(),
+};
+
+const history = [];     // at most HISTORY_MAX, oldest first
+const seen = new Map(); // id → message, at most SEEN_MAX, oldest first
+let stopping = false;
+
+const app = express();
+app.disable("x-powered-by");
+app.get("/healthz", (req, res) => res.status(stopping ? 503 : 200).type("text").send(stopping ? "stopping\n" : "ok\n"));
+app.use(express.static(new URL("public", import.meta.url).pathname, { cacheControl: false, setHeaders: (res) => res.set("Cache-Control", "no-cache") }));
+
+const server = createServer(app);
+const io = new Server(server, {
+  maxHttpBufferSize: FRAME_MAX,
+  pingInterval: 10_000, // with the next line: a page notices a dead connection within 25 s
+  pingTimeout: 15_000,
+  allowRequest: (req, answer) => answer(null, sameOrigin(req)),
+});
+
+// Another site's page must not speak in a visitor's name. It works because the
+// front end leaves Host as the browser sent it. Programs send no Origin.
+function sameOrigin(req) {
+  const { origin, host } = req.headers;
+  return origin === undefined || (URL.canParse(origin) && new URL(origin).host === host);
+}
+
+io.on("connection", (socket) => {
+  if (stopping) return leave(socket, 1001, "stopping");
+  if (io.sockets.sockets.size > PEOPLE_MAX) return leave(socket, 1013, "full");
+  socket.data.name = tidy(socket.handshake.auth?.name);
+  send(socket, "welcome", { ...identity, ...who(), history });
+  peopleChanged();
+
+  socket.on("say", (m) => say(socket, text(m?.id), text(m?.text).trim()));
+  socket.on("name", (m) => {
+    socket.data.name = tidy(m?.name);
+    peopleChanged();
+  });
+  socket.on("disconnect", peopleChanged);
+});
+
+// say tells everybody, unless the message is known: then its sender alone, who
+// asks again because it did not hear the first answer.
+function say(socket, id, words) {
+  const refuse = (why) => send(socket, "refused", { id, why });
+  if (!id || id.length > ID_MAX) return refuse("a message needs an id of at most 80 characters");
+  if (!words) return refuse("a message needs some text");
+  if (words.length > TEXT_MAX) return refuse("a message has at most 2000 characters");
+  if (seen.has(id)) return send(socket, "message", { message: seen.get(id) });
+
+  const message = { id, name: socket.data.name, text: words, at: new Date().toISOString() };
+  history.push(message);
+  if (history.length > HISTORY_MAX) history.shift();
+  seen.set(id, message);
+  if (seen.size > SEEN_MAX) seen.delete(seen.keys().next().value);
+  everybody("message", { message });
+}
+
+function everybody(type, frame) {
+  for (const socket of io.sockets.sockets.values()) send(socket, type, frame);
+}
+
+// send drops who lets packets pile up: one slow reader must not cost memory
+// without end. On coming back it gets the history.
+function send(socket, type, frame) {
+  if (socket.conn.writeBuffer.length >= QUEUE_MAX) return leave(socket, 1013, "too-slow");
+  socket.emit(type, frame);
+}
+
+// leave says why in a packet of its own: socket.io's disconnection has no room
+// for a reason.
+function leave(socket, code, reason) {
+  socket.emit("goodbye", { code, reason });
+  socket.disconnect(true);
+}
+
+let telling = null;
+function peopleChanged() {
+  telling ??= setTimeout(() => {
+    telling = null;
+    everybody("people", who());
+  }, PEOPLE_MS);
+}
+
+function who() {
+  const names = [];
+  for (const { data } of io.sockets.sockets.values()) {
+    if (names.push(data.name ?? "Somebody") === NAMES_MAX) break;
+  }
+  return { names: names.sort(), count: io.sockets.sockets.size };
+}
+
+function text(v) {
+  return typeof v === "string" ? v : "";
+}
+
+// tidy makes anything a name: one line, printable, short.
+function tidy(name) {
+  const line = text(name).replace(/[\p{C}\p{Z}]+/gu, " ").trim();
+  return [...line].slice(0, NAME_MAX).join("").trim() || "Somebody";
+}
+
+// SIGTERM: goodbye to everybody, then the end, within GOODBYE_MS.
+for (const signal of ["SIGTERM", "SIGINT"]) {
+  process.on(signal, () => {
+    if (stopping) return;
+    stopping = true;
+    console.log(`goodbye to ${io.sockets.sockets.size}`);
+    for (const socket of [...io.sockets.sockets.values()]) leave(socket, 1001, "stopping");
+    io.close(() => process.exit(0)); // closes the server too; waits for requests in flight
+    setTimeout(() => process.exit(0), GOODBYE_MS).unref();
+  });
+}
+
+server.listen(process.env.PORT || 8080, () => {
+  console.log(`chat listens on ${server.address().port}, instance ${identity.instance}`);
+});

@@ -1,0 +1,188 @@
+// Package app is the vocabulary: what a service, a version, an instance and a
+// cause are. It holds values only, imports nothing of ours, and so everybody
+// may import it. Start with Version and Instance.
+package app
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+)
+
+// The kinds of error that callers act on. Doors map them to exit codes and
+// HTTP statuses; everything else is an internal error.
+var (
+	ErrNotFound = errors.New("not found")
+	ErrExists   = errors.New("already exists")
+	ErrInvalid  = errors.New("invalid")
+	ErrBusy     = errors.New("busy")
+)
+
+// DefaultService is the service that is meant when none is named.
+const DefaultService = "default"
+
+// Key names one version of one service of one application.
+type Key struct {
+	App     string `json:"app"`     // the project id, as in GOOGLE_CLOUD_PROJECT
+	Service string `json:"service"` // DefaultService when the file names none
+	Version string `json:"version"`
+}
+
+// String is the key as it is printed everywhere: app/service/version.
+func (k Key) String() string { return fmt.Sprintf("%s/%s/%s", k.App, k.Service, k.Version) }
+
+// Version is one deployed state of a service: what to build, how to run it and
+// how many of it. It does not change once deployed, but for Serving, Artifact
+// (set by the build) and Scaling.
+type Version struct {
+	Key
+
+	Recipe    Recipe            // what the build needs to know
+	Artifact  Artifact          // what the build made; zero until then
+	Env       map[string]string // env_variables, for the app at run time
+	Resources Resources
+	Network   Network
+	Scaling   Scaling
+	Ready     Check // gates traffic
+	Live      Check // failing it replaces the instance
+
+	Affinity bool          // pin a client to the instance that first served it
+	Sockets  Sockets       // what its WebSockets may do
+	Drain    time.Duration // longest time connections are given to move away
+	MaxAge   time.Duration // maintenance: replace instances older than this; 0 means never
+
+	Beta           map[string]string // beta_settings that are not ours, kept as they are
+	ServiceAccount string
+	Endpoints      Endpoints
+
+	Serving   bool
+	CreatedAt time.Time
+}
+
+// Recipe is what app.yaml says about building and starting the app.
+type Recipe struct {
+	Runtime       string            // python, nodejs, go, php, ruby, java, dotnet or custom
+	RuntimeConfig map[string]string // operating_system, runtime_version, document_root, ...
+	Entrypoint    string            // a shell command; "" means the Procfile's, then the runtime's default
+	Env           map[string]string // build_env_variables
+	SkipFiles     []string          // regular expressions over slash-separated relative paths; nil means flex's default
+}
+
+// Artifact is what a build made: a directory ready to be copied for each
+// instance, and the command that starts the app in it.
+type Artifact struct {
+	ID      string            `json:"id"`      // hash of sources and recipe, in hex
+	Dir     string            `json:"dir"`     // absolute; becomes the instance's working directory by copy; never written to after the build
+	Command string            `json:"command"` // run as bash -c "exec COMMAND" in the copy
+	Env     map[string]string `json:"env"`     // what the runtime adds, such as PATH or NODE_ENV; the version's Env wins
+}
+
+// Resources are the bounds of one instance.
+type Resources struct {
+	CPU      float64 // cores
+	MemoryGB float64 // GiB, as App Engine counts them
+	DiskGB   int
+	Volumes  []Volume
+}
+
+// MemoryMB is what GAE_MEMORY_MB tells the app: MiB, rounded down.
+func (r Resources) MemoryMB() int { return int(r.MemoryGB * 1024) }
+
+// Volume is a tmpfs at /mnt/NAME, its size taken from the app's memory.
+type Volume struct {
+	Name   string
+	SizeGB float64
+}
+
+// Network is the network section but for session affinity, which is
+// Version.Affinity. On one machine it describes more than it does.
+type Network struct {
+	ForwardedPorts []ForwardedPort
+	InstanceTag    string
+	Name           string
+	Subnetwork     string
+	InternalIP     bool // instance_ip_mode: internal
+}
+
+// ForwardedPort leads a port of the machine to a port of the instance.
+type ForwardedPort struct {
+	Host, Instance int
+	Protocol       string // "tcp", "udp", or "" for both
+}
+
+// Endpoints is endpoints_api_service.
+type Endpoints struct {
+	Name, ConfigID, Rollout string // Rollout is fixed or managed
+	TraceSampling           *bool  // nil: not said
+}
+
+// Scaling says how many instances a version has. Min == Max is manual scaling.
+type Scaling struct {
+	Manual      bool // the file said manual_scaling
+	Min, Max    int
+	CoolDown    time.Duration // after its start, before an instance's load counts
+	CPU         float64       // target utilisation of a core-share, 0 to 1
+	CPUWindow   time.Duration // over which it is averaged; 0 means the scaler's own choice
+	Connections int           // target_concurrent_requests: open connections per instance; 0 means not used
+
+	Targets map[string]float64 // the other documented and undocumented targets, by their app.yaml name
+	Metrics []Metric
+}
+
+// Metric is one entry of custom_metrics.
+type Metric struct {
+	Name, Type, Filter string
+	Utilization        float64 // target_utilization; 0: not given
+	PerInstance        float64 // single_instance_assignment; 0: not given
+}
+
+// Sockets is what a version asks of its WebSockets. The zero value asks for
+// nothing.
+type Sockets struct {
+	MaxAge               time.Duration // one ends this long after it was opened; 0 means never
+	PingInterval         time.Duration // we ping the client this often; 0 means never
+	MaxMessageBytes      int64         // of a client's message, as it was sent; 0 means any
+	MaxMessagesPerSecond int           // of one client's socket; 0 means any
+	MaxPerClient         int           // open at once by one client address; 0 means any
+	AllowedOrigins       []string      // see router.origins; nil means any
+	Strict               bool          // a frame that breaks RFC 6455 ends the socket
+}
+
+// Check is one of the two split health checks.
+type Check struct {
+	Path         string // "": an accepted TCP connection passes
+	Host         string // the Host header; "" is the instance's own address
+	Timeout      time.Duration
+	Interval     time.Duration
+	Failures     int           // so many in a row fail the check
+	Successes    int           // so many in a row pass it
+	InitialDelay time.Duration // liveness: answers count only this long after the start
+	Within       time.Duration // readiness: app_start_timeout_sec, the start's own bound
+}
+
+// SplitBy says what decides which version a client gets.
+type SplitBy string
+
+// The three ways to split.
+const (
+	ByIP     SplitBy = "ip"
+	ByCookie SplitBy = "cookie"
+	ByRandom SplitBy = "random"
+)
+
+// Split shares a service's traffic among versions. Shares sum to 1.
+type Split struct {
+	By     SplitBy
+	Shares map[string]float64 // by version id
+}
+
+// Versions lists the versions that get traffic, sorted.
+func (s Split) Versions() []string { return slices.Sorted(maps.Keys(s.Shares)) }
+
+// Service splits its traffic over versions.
+type Service struct {
+	App, Name string
+	Split     Split
+}

@@ -1,0 +1,239 @@
+// Package build turns an app's directory into an app.Artifact: it copies what
+// belongs to the app, installs what it depends on, compiles what must be
+// compiled and says which command starts it. What was built once is found again
+// by the hash of sources and settings. It knows nothing of instances, traffic or
+// app.yaml's syntax. Start with Builder.Build; one file for each runtime says
+// what is done for it.
+package build
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"holdfast/internal/app"
+)
+
+const (
+	// buildMax bounds one build, waiting for another one of the same sources
+	// included: Cloud Build's own patience is 10 minutes, and a laptop is slower.
+	buildMax = 30 * time.Minute
+
+	// changesMax is how often a build starts over because the sources changed
+	// while they were copied, as they do under an editor that saves.
+	changesMax = 5
+)
+
+// Phase names a part of a build, for progress and errors.
+type Phase string
+
+// The phases, in their order.
+const (
+	Collect Phase = "collect" // find, hash and copy the sources
+	Prepare Phase = "prepare" // find the toolchain and the start command
+	Install Phase = "install" // fetch what the app depends on
+	Compile Phase = "compile" // make what runs
+)
+
+// Builder builds apps and keeps what it built under Dir. Its methods may be
+// called from several goroutines, and several processes may share a Dir. The
+// fields do not change once it is in use.
+type Builder struct {
+	Dir     string       // made when it is missing
+	Log     *slog.Logger // nil: nothing is logged
+	Environ []string     // the machine's environment, as from os.Environ; nil means exactly that
+
+	mu     sync.Mutex       // guards the following
+	leases map[string]*lock // builds handed out and not yet released, by id
+}
+
+// Options are what the one who asks for a build may choose.
+type Options struct {
+	// Nearest takes the nearest version of a runtime that the machine has when
+	// it lacks the one that was asked for.
+	Nearest bool
+
+	// Progress, when set, is called as a phase begins, with what is being done.
+	// It is called from the building goroutine and must not block.
+	Progress func(p Phase, what string)
+}
+
+// Build makes an artifact of the app in src. When the same sources were built
+// before with the same settings it returns at once with what was made then. Two
+// builds of the same sources, by whatever processes, are done once: the later
+// one waits.
+//
+// What the tools write reaches out line by line, free of control sequences, as
+// it comes; out may be nil. An error that a person can act on is an *Error. When
+// ctx ends, every process of the build is killed and nothing half-made remains.
+//
+// The artifact stays until Collect is called without its id.
+func (b *Builder) Build(ctx context.Context, src string, r app.Recipe, opt Options, out io.Writer) (app.Artifact, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, buildMax, fmt.Errorf("the build took longer than %v", buildMax))
+	defer cancel()
+	if out == nil {
+		out = io.Discard
+	}
+	root, dir, own, err := b.open(src)
+	if err != nil {
+		return app.Artifact{}, err
+	}
+	defer root.Close()
+
+	j := &job{b: b, src: root, own: own, recipe: r, opt: opt, out: &output{to: out}, machine: b.machine()}
+	j.phase(Prepare, "finding the toolchain")
+	rt, err := j.runtime()
+	if err != nil {
+		return app.Artifact{}, err
+	}
+	j.tools, err = rt.choose(ctx, j)
+	if err != nil {
+		return app.Artifact{}, ended(ctx, Prepare, err)
+	}
+
+	for range changesMax {
+		j.phase(Collect, "reading "+src)
+		files, err := j.collect(ctx)
+		if err != nil {
+			return app.Artifact{}, ended(ctx, Collect, err)
+		}
+		id, err := j.id(ctx, root, files)
+		if errors.Is(err, errChanged) {
+			continue
+		}
+		if err != nil {
+			return app.Artifact{}, ended(ctx, Collect, err)
+		}
+		a, err := b.once(ctx, id, j, func(to place) (made, error) {
+			return j.make(ctx, rt, to, files, id)
+		})
+		if errors.Is(err, errChanged) {
+			continue
+		}
+		if err != nil {
+			b.log().Info("build failed", "dir", dir, "id", id, "err", err)
+			return app.Artifact{}, ended(ctx, Compile, err)
+		}
+		return a, nil
+	}
+	return app.Artifact{}, &Error{Phase: Collect,
+		Err:  fmt.Errorf("the files under %s changed %d times while they were being copied", src, changesMax),
+		Next: "exclude what changes by itself (logs, databases) in .gcloudignore"}
+}
+
+// errChanged means that the copy is not what was hashed.
+var errChanged = errors.New("the sources changed meanwhile")
+
+// open opens src so that nothing outside it can be reached through it, and
+// makes the builder's own directory. own is that directory as seen from src, ""
+// when it lies elsewhere: it must not become a part of the app.
+func (b *Builder) open(src string) (root *os.Root, dir, own string, err error) {
+	if dir, err = filepath.Abs(src); err != nil {
+		return nil, "", "", fmt.Errorf("find %s: %w", src, err)
+	}
+	if err := os.MkdirAll(b.builds(), 0o755); err != nil {
+		return nil, "", "", fmt.Errorf("make the directory for builds: %w", err)
+	}
+	if root, err = os.OpenRoot(dir); err != nil {
+		return nil, "", "", &Error{Phase: Collect, Err: err, Next: "name the directory that holds app.yaml"}
+	}
+	builds, err := filepath.Abs(b.Dir)
+	if err == nil {
+		builds, err = filepath.EvalSymlinks(builds)
+	}
+	if real, err2 := filepath.EvalSymlinks(dir); err == nil && err2 == nil {
+		if rel, err := filepath.Rel(real, builds); err == nil && filepath.IsLocal(rel) {
+			own = filepath.ToSlash(rel)
+		}
+	}
+	if own == "." {
+		root.Close()
+		return nil, "", "", &Error{Phase: Collect, Err: fmt.Errorf("%s is where builds are kept, not an app", dir)}
+	}
+	return root, dir, own, nil
+}
+
+func (b *Builder) log() *slog.Logger {
+	if b.Log == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return b.Log
+}
+
+// job is one call of Build.
+type job struct {
+	b       *Builder
+	src     *os.Root
+	own     string // the builder's directory within src, "" when it is elsewhere
+	recipe  app.Recipe
+	opt     Options
+	out     *output
+	machine environ // what the machine's environment gives to tools
+	tools   []tool  // the toolchain that was chosen, the one that matters first
+
+	// Set by make.
+	at place
+}
+
+// place is where a build is made: at its final path from the start, because
+// virtual environments and the like have absolute paths inside. It counts only
+// once it is marked complete.
+type place struct {
+	dir  string // the build's own directory
+	app  string // the copy of the sources; the artifact's Dir
+	lock *lock  // held while it is being built
+}
+
+func (p place) path(name ...string) string {
+	return filepath.Join(append([]string{p.dir}, name...)...)
+}
+
+// made is what a runtime says about what it built.
+type made struct {
+	Command string            `json:"command"`
+	Env     map[string]string `json:"env,omitempty"`
+	Path    []string          `json:"path,omitempty"` // goes before the machine's PATH
+}
+
+func (j *job) phase(p Phase, what string) {
+	if j.opt.Progress != nil {
+		j.opt.Progress(p, what)
+	}
+}
+
+// make copies the sources and lets the runtime build in the copy.
+func (j *job) make(ctx context.Context, rt appRuntime, to place, files []file, id string) (made, error) {
+	j.at = to
+	j.phase(Collect, fmt.Sprintf("copying %d files", len(files)))
+	if err := copyFiles(ctx, j.src, files, to.app); err != nil {
+		return made{}, ended(ctx, Collect, err)
+	}
+	if err := j.verify(ctx, files, id); err != nil {
+		return made{}, ended(ctx, Collect, err)
+	}
+	return rt.build(ctx, j)
+}
+
+// verify sees that what was copied is what was hashed: an editor may have saved
+// in between, and the artifact would be found by the wrong name for ever.
+func (j *job) verify(ctx context.Context, files []file, id string) error {
+	root, err := os.OpenRoot(j.at.app)
+	if err != nil {
+		return fmt.Errorf("open the copy: %w", err)
+	}
+	defer root.Close()
+	got, err := j.id(ctx, root, files)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if got != id {
+		return errChanged
+	}
+	return nil
+}

@@ -1,0 +1,73 @@
+// Package cli is the commands, one file each. It reads flags and app.yaml, talks
+// to the person in front of the terminal, and leaves the work to server. Start
+// at Main, then run.go.
+package cli
+
+import (
+	"errors"
+	"os"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+
+	"holdfast/internal/driver/process"
+)
+
+// keeper is the hidden first argument that makes this program keep one instance
+// instead of being the command line; see package process.
+const keeper = "keeper"
+
+// Exit codes.
+const (
+	exitFailed = 1 // what was asked for was refused or failed
+	exitMisuse = 2 // it could not be understood
+)
+
+// Main runs the command line args, without the program's name, and returns the
+// exit code.
+func Main(args []string) int {
+	if len(args) > 0 && args[0] == keeper {
+		return process.Main(args[1:])
+	}
+	root := &cobra.Command{
+		Use:   "holdfast",
+		Short: "Run App Engine flexible apps on your own machines",
+		Long: `Holdfast reads an App Engine app.yaml, builds the app, runs its instances and puts
+before them the front end that App Engine has: WebSockets without set-up, even
+distribution, session affinity, health checks, deadlines and polite goodbyes.`,
+		Example:       "  holdfast run examples/chat",
+		Version:       version(),
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return misuse{err}
+	})
+	root.AddCommand(newRun())
+	root.SetArgs(args)
+	cmd, err := root.ExecuteC()
+	if err == nil {
+		return 0
+	}
+	tell(os.Stderr, err)
+	var m misuse
+	if errors.As(err, &m) || isUsage(err) {
+		cmd.Println("  See: " + cmd.CommandPath() + " --help")
+		return exitMisuse
+	}
+	return exitFailed
+}
+
+// isUsage tells cobra's own complaints, which have no type, from ours.
+func isUsage(err error) bool {
+	var p *problem
+	return !errors.As(err, &p) && errors.Unwrap(err) == nil
+}
+
+// version is the module version this binary was built from, or "dev".
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
+		return info.Main.Version
+	}
+	return "dev"
+}

@@ -1,0 +1,156 @@
+package cli
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"holdfast/internal/app"
+	"holdfast/internal/appyaml"
+	"holdfast/internal/build"
+)
+
+// check looks at the flags and fills in what they leave open.
+func (r *runner) check() error {
+	info, err := os.Stat(r.dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return &problem{what: fmt.Sprintf("there is no folder %s", r.dir), next: "Name the folder that holds the app.yaml, as in: holdfast run examples/chat"}
+	case err != nil:
+		return err
+	case !info.IsDir():
+		return &problem{what: fmt.Sprintf("%s is a file", r.dir), next: "Name the folder that holds the app.yaml: holdfast run " + filepath.Dir(r.dir)}
+	}
+	if r.dir, err = filepath.Abs(r.dir); err != nil {
+		return err
+	}
+	if r.instances < 0 || r.instances > instancesMax {
+		return misuse{fmt.Errorf("--instances=%d: want 1 to %d", r.instances, instancesMax)}
+	}
+	if r.port < 0 || r.port > 65535 {
+		return misuse{fmt.Errorf("--port=%d: want 0 to 65535", r.port)}
+	}
+	if r.project == "" {
+		r.project = projectFrom(filepath.Base(r.dir))
+	}
+	for flag, value := range map[string]string{"project": r.project, "region": r.region, "service": r.service} {
+		if value != "" && !label.MatchString(value) {
+			return misuse{fmt.Errorf("--%s=%s: want lower-case letters, digits and hyphens, as in a host name", flag, value)}
+		}
+	}
+	for _, e := range r.env {
+		name, _, ok := strings.Cut(e, "=")
+		if !ok || !variable.MatchString(name) {
+			return misuse{fmt.Errorf("--env=%s: want KEY=VALUE", e)}
+		}
+		if strings.HasPrefix(name, "GAE") {
+			return misuse{fmt.Errorf("--env=%s: names that begin with GAE are reserved for the platform", name)}
+		}
+	}
+	if r.data == "" {
+		cache, err := os.UserCacheDir()
+		if err != nil {
+			cache = os.TempDir() // no home directory, as in a bare container
+		}
+		sum := sha256.Sum256([]byte(r.dir))
+		r.data = filepath.Join(cache, "holdfast", "run", filepath.Base(r.dir)+"-"+hex.EncodeToString(sum[:4]))
+		r.builder = &build.Builder{Dir: filepath.Join(cache, "holdfast"), Log: r.log.With("room", "build")}
+		return nil
+	}
+	if r.data, err = filepath.Abs(r.data); err != nil {
+		return err
+	}
+	r.builder = &build.Builder{Dir: r.data, Log: r.log.With("room", "build")}
+	return nil
+}
+
+// instancesMax bounds what one machine is asked to run of one app.
+const instancesMax = 200
+
+var (
+	label    = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+	variable = regexp.MustCompile(`^[a-zA-Z_]\w*$`)
+	unfit    = regexp.MustCompile(`[^a-z0-9]+`)
+)
+
+// projectFrom makes a project id of a folder's name.
+func projectFrom(folder string) string {
+	id := strings.Trim(unfit.ReplaceAllString(strings.ToLower(folder), "-"), "-")
+	if len(id) > 30 { // App Engine's own bound for project ids
+		id = strings.Trim(id[:30], "-")
+	}
+	if id == "" {
+		return "app"
+	}
+	return id
+}
+
+// read reads app.yaml and lays the flags over it.
+func (r *runner) read() (app.Version, error) {
+	name := filepath.Join(r.dir, "app.yaml")
+	data, err := readAtMost(name, appYAMLMax)
+	if errors.Is(err, fs.ErrNotExist) {
+		return app.Version{}, &problem{
+			what: fmt.Sprintf("there is no app.yaml in %s", r.dir),
+			next: "The smallest one for a Go app says:\n\n    runtime: go\n    env: flex\n",
+		}
+	}
+	if err != nil {
+		return app.Version{}, err
+	}
+	v, warnings, err := appyaml.Parse(shorten(name), data)
+	if err != nil {
+		return app.Version{}, &problem{what: err.Error(), err: err}
+	}
+	for _, w := range warnings {
+		r.screen.warn("%s", w)
+	}
+	v.App = r.project
+	if r.service != "" {
+		v.Service = r.service
+	}
+	if r.instances > 0 {
+		v.Scaling = app.Scaling{Manual: true, Min: r.instances, Max: r.instances}
+	}
+	for _, e := range r.env {
+		name, value, _ := strings.Cut(e, "=")
+		if v.Env == nil {
+			v.Env = map[string]string{}
+		}
+		v.Env[name] = value
+	}
+	if r.watch {
+		v.Drain = min(v.Drain, watchDrain)
+	}
+	return v, nil
+}
+
+// readAtMost reads a file, and no more than limit bytes of it.
+func readAtMost(name string, limit int64) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, limit))
+}
+
+// shorten gives a path as the person would type it: relative to where they
+// are, when that is shorter.
+func shorten(path string) string {
+	here, err := os.Getwd()
+	if err != nil {
+		return path
+	}
+	if rel, err := filepath.Rel(here, path); err == nil && len(rel) < len(path) {
+		return rel
+	}
+	return path
+}

@@ -1,0 +1,228 @@
+package control
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"holdfast/internal/app"
+)
+
+const (
+	// startMost is how long a driver may take to make an instance exist: it may
+	// have a large directory to copy on a slow disk.
+	startMost = 5 * time.Minute
+
+	// startsMost is how many instances are made to exist at the same time; the
+	// others wait their turn. Copying more at once makes none of them faster.
+	startsMost = 4
+
+	// stopRetry is the wait after a driver could not stop an instance.
+	stopRetry = time.Second
+
+	// sickDrain is the longest that a sick instance gets for its connections to
+	// move away: enough to say goodbye to each, and no longer, since it may hang.
+	sickDrain = 5 * time.Second
+
+	// idPart bounds how much of a service's or version's name becomes part of an
+	// instance's: drivers make file and socket names of it, which have limits.
+	idPart = 24
+)
+
+// planLocked asks plan about one version and notes what it decided. The
+// functions it returns do it, and are called without the lock.
+func (c *Controller) planLocked(ctx context.Context, now time.Time, k app.Key) []func() {
+	v := c.versions[k]
+	w := wish{Surge: surge, Pause: v.past.pause(), Up: app.Deployed, Down: v.down}
+	if v.reached {
+		w.Up = app.ScaledUp
+	}
+	if v.lost != "" {
+		w.Up = v.lost
+	}
+	wished, ok := c.wishes.Versions[k]
+	switch {
+	case c.closing:
+		w.Hurry, w.Down = true, app.ShuttingDown
+	case ok:
+		w.Want, w.Down = want(wished), app.ScaledDown
+	case len(c.wishes.Versions) == 0 && v.down == "":
+		// Nobody has asked for anything yet, and instances were found running:
+		// whose they are will be known in a moment.
+		return nil
+	case w.Down == "":
+		w.Down = app.Deployed
+	}
+
+	var facts []fact
+	for _, i := range c.sortedLocked() {
+		if i.Key == k && !i.stopped {
+			facts = append(facts, fact{
+				ID: i.ID, State: i.State, Cause: i.Cause, Born: i.Born,
+				Expires: expires(i.ID, i.Born, v.MaxAge),
+				Until:   i.Until, Idle: i.idle, Load: i.load,
+				Exited: i.exited, Stopping: i.stopping || now.Before(i.retry),
+				Sick: i.sick, Asked: i.asked,
+			})
+		}
+	}
+	var acts []func()
+	for _, s := range plan(now, v.Version, w, facts) {
+		switch s.Do {
+		case Start:
+			acts = append(acts, c.startLocked(ctx, now, v.Version, s.Cause))
+		case Drain:
+			i := c.instances[s.Instance]
+			c.goodbyeLocked(i, now, drainFor(v.Version, s.Cause), s.Cause)
+		case Stop:
+			i := c.instances[s.Instance]
+			if !i.exited && !i.told && (i.State != app.Draining || c.closing) {
+				c.goodbyeLocked(i, now, 0, s.Cause)
+			}
+			acts = append(acts, c.stopLocked(i))
+		}
+	}
+	return acts
+}
+
+// goodbyeLocked lets an instance drain for so long. It counts as a failure if
+// the instance was to stay.
+func (c *Controller) goodbyeLocked(i *instance, now time.Time, long time.Duration, cause app.Cause) {
+	detail := ""
+	if cause == app.Unhealthy || cause == app.SlowStart {
+		detail = i.complaint
+		c.failedLocked(i, now, cause, detail)
+	}
+	if i.State == app.Draining {
+		cause = i.Cause // it was told why; only the time is shorter now
+		if c.closing {
+			cause = app.ShuttingDown
+		}
+	}
+	i.Until = now.Add(long)
+	c.enterLocked(i, now, app.Draining, cause, detail)
+}
+
+// drainFor is how long an instance's connections are given to move away.
+func drainFor(v app.Version, cause app.Cause) time.Duration {
+	if cause == app.Unhealthy {
+		return min(v.Drain, sickDrain)
+	}
+	return v.Drain
+}
+
+// startLocked makes a new instance of v.
+func (c *Controller) startLocked(ctx context.Context, now time.Time, v app.Version, cause app.Cause) func() {
+	id := c.newIDLocked(v.Key)
+	ctx, cancel := context.WithTimeout(ctx, startMost)
+	i := &instance{
+		Instance:    app.Instance{ID: id, Key: v.Key, Born: now},
+		cancelStart: cancel, started: make(chan struct{}),
+	}
+	c.instances[id] = i
+	c.enterLocked(i, now, app.Starting, cause, "")
+	c.busy.Add(1)
+	return func() {
+		go func() { // ends when the driver's Start does, at the latest with ctx
+			defer c.busy.Done()
+			defer cancel()
+			var err error
+			select {
+			case c.starts <- struct{}{}:
+				err = c.driver.Start(ctx, id, v)
+				<-c.starts
+			case <-ctx.Done():
+				err = ctx.Err()
+			}
+			c.mu.Lock()
+			i.startErr = err
+			c.mu.Unlock()
+			close(i.started)
+			c.hint()
+		}()
+	}
+}
+
+// stopLocked ends what is left of an instance.
+func (c *Controller) stopLocked(i *instance) func() {
+	i.stopping, i.told = true, i.told || !i.exited
+	c.busy.Add(1)
+	return func() {
+		go func() { // ends when the driver's Stop does, at the latest by force
+			defer c.busy.Done()
+			if i.started != nil {
+				i.cancelStart()
+				<-i.started
+			}
+			ctx, cancel := context.WithTimeout(c.hard, StopGrace+stopSlack)
+			defer cancel()
+			err := c.driver.Stop(ctx, i.ID, StopGrace)
+			c.mu.Lock()
+			i.stopping, i.stopped = false, err == nil
+			if err != nil {
+				i.retry = time.Now().Add(stopRetry)
+				c.log.Warn("stop instance", "instance", i.ID, "err", err)
+			}
+			c.mu.Unlock()
+			c.hint()
+		}()
+	}
+}
+
+// newIDLocked names an instance as App Engine does. The name is also what the
+// app reads in GAE_INSTANCE.
+func (c *Controller) newIDLocked(k app.Key) string {
+	const letters = "abcdefghijklmnopqrstuvwxyz0123456789"
+	for {
+		id := fmt.Sprintf("aef-%.*s-%.*s-", idPart, k.Service, idPart, k.Version)
+		for range 4 {
+			id += string(letters[rand.IntN(len(letters))])
+		}
+		if c.instances[id] == nil {
+			return id
+		}
+	}
+}
+
+// nextLocked is when time alone will make a look worthwhile.
+func (c *Controller) nextLocked(now time.Time) time.Time {
+	next := now.Add(lookEvery)
+	at := func(t time.Time) {
+		if t.After(now) && t.Before(next) {
+			next = t
+		}
+	}
+	for _, i := range c.instances {
+		v := c.versions[i.Key]
+		at(i.retry)
+		switch i.State {
+		case app.Starting:
+			at(i.Born.Add(startBound(v.Version)))
+		case app.Ready:
+			at(i.Since.Add(stableAfter))
+			at(expires(i.ID, i.Born, v.MaxAge))
+		case app.Unready:
+			at(expires(i.ID, i.Born, v.MaxAge))
+		case app.Draining:
+			at(i.Until)
+			if i.stopping {
+				continue
+			}
+			if i.idle.IsZero() {
+				at(now.Add(min(drainLookMost, max(drainLook, now.Sub(i.Since)/4))))
+			} else {
+				at(i.idle.Add(emptyFor))
+			}
+		case app.Stopped:
+			at(i.Since.Add(stoppedKept))
+		}
+	}
+	for _, v := range c.versions {
+		at(v.past.pause())
+	}
+	for _, d := range c.deploys {
+		at(d.deadline)
+	}
+	return next
+}

@@ -1,0 +1,251 @@
+package control
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"holdfast/internal/app"
+	"holdfast/internal/driver"
+	"holdfast/internal/probe"
+	"holdfast/internal/router"
+)
+
+// presumeAfter is how old an instance that is found running must be to be
+// presumed ready. A restart of ours must not be an outage of theirs; and one
+// that is presumed wrongly costs little, since the router tries another when a
+// connection is refused. Younger ones are asked first, which takes a moment.
+const presumeAfter = 15 * time.Second
+
+// expectedLocked is the instances that a list which begins now must contain,
+// and those that it must not contain any more.
+func (c *Controller) expectedLocked() map[string]bool {
+	expected := map[string]bool{}
+	for id, i := range c.instances {
+		if i.stopped {
+			expected[id] = false
+		} else if i.started == nil || closed(i.started) {
+			expected[id] = true
+		}
+	}
+	return expected
+}
+
+// observeLocked takes in what the driver lists, what the probes have said
+// since the last look, and what the router carries.
+func (c *Controller) observeLocked(ctx context.Context, now time.Time, running []driver.Running, expected map[string]bool, load map[string]router.Load) {
+	c.observed = true
+	c.adoptWishesLocked()
+	for _, i := range c.instances {
+		i.listed = false
+	}
+	for _, r := range running {
+		i := c.instances[r.ID]
+		if i == nil {
+			i = &instance{Instance: app.Instance{ID: r.ID, Key: r.Key, State: app.Starting, Since: now}, adopted: true}
+			c.instances[r.ID] = i
+			c.versionLocked(r.Key)
+		}
+		i.listed = true
+		if i.State == app.Stopped {
+			continue
+		}
+		i.Addr, i.Born = r.Addr, r.Born
+		if r.Exited && !i.told {
+			c.endLocked(i, now, r.Exit)
+		}
+	}
+	for id, i := range c.instances {
+		listable, known := expected[id]
+		switch {
+		case i.stopped:
+			if i.State != app.Stopped {
+				c.enterLocked(i, now, app.Stopped, i.Cause, "")
+			}
+			if known && !listable && !i.listed && now.Sub(i.Since) >= stoppedKept {
+				delete(c.instances, id)
+			}
+		case i.State == app.Stopped || i.told:
+		case i.started != nil && closed(i.started) && i.startErr != nil:
+			c.endLocked(i, now, i.startErr.Error())
+		case known && !i.listed:
+			c.endLocked(i, now, "it is gone, and its driver does not say why")
+		}
+	}
+	for _, i := range c.sortedLocked() {
+		c.feelLocked(ctx, i, now)
+		carried := load[i.ID]
+		i.load = carried.Requests + carried.Sockets
+		switch {
+		case i.State != app.Draining || i.load > 0:
+			i.idle = time.Time{}
+		case i.idle.IsZero() && now.After(i.Since):
+			i.idle = now
+		}
+	}
+	for k, v := range c.versions {
+		_, wished := c.wishes.Versions[k]
+		if !wished && !slices.ContainsFunc(slices.Collect(maps.Values(c.instances)), func(i *instance) bool { return i.Key == k }) {
+			delete(c.versions, k)
+			continue
+		}
+		if wished && c.readyLocked(k) >= want(v.Version) {
+			v.reached, v.lost = true, ""
+		}
+	}
+}
+
+// adoptWishesLocked makes every version that is wished for a known one.
+func (c *Controller) adoptWishesLocked() {
+	for k, wished := range c.wishes.Versions {
+		v := c.versionLocked(k)
+		v.Version, v.known, v.down = wished, true, ""
+	}
+}
+
+func (c *Controller) versionLocked(k app.Key) *version {
+	v := c.versions[k]
+	if v == nil {
+		v = &version{Version: app.Version{Key: k}}
+		c.versions[k] = v
+	}
+	return v
+}
+
+func (c *Controller) versionKeysLocked() []app.Key {
+	return slices.SortedFunc(maps.Keys(c.versions), func(a, b app.Key) int { return strings.Compare(a.String(), b.String()) })
+}
+
+// endLocked notes that an instance ended by itself.
+func (c *Controller) endLocked(i *instance, now time.Time, detail string) {
+	i.exited = true
+	if i.State != app.Draining {
+		c.failedLocked(i, now, app.Crashed, detail)
+	}
+	c.enterLocked(i, now, app.Stopped, app.Crashed, detail)
+}
+
+// failedLocked counts the failure of an instance that was to stay.
+func (c *Controller) failedLocked(i *instance, now time.Time, cause app.Cause, detail string) {
+	v := c.versionLocked(i.Key)
+	v.past, v.lost = v.past.fail(i.Born, now), cause
+	if d := c.deploys[serviceOf(i.Key)]; d != nil && d.v.Key == i.Key {
+		d.last = &DeployError{Key: i.Key, Instance: i.ID, Cause: cause, Detail: detail}
+		if cause == app.Crashed {
+			d.tries++
+		}
+	}
+}
+
+// feelLocked follows what the probe says of an instance, and has it watched
+// while there is a reason to.
+func (c *Controller) feelLocked(ctx context.Context, i *instance, now time.Time) {
+	v := c.versions[i.Key]
+	if v == nil || !v.known || !i.listed || i.stopping {
+		return
+	}
+	switch {
+	case i.State == app.Starting && i.adopted && i.watch == nil && now.Sub(i.Born) >= min(presumeAfter, startBound(v.Version)):
+		i.presumed = true
+		c.enterLocked(i, now, app.Ready, "", "found running")
+	case i.State == app.Starting && i.readiness == probe.Pass,
+		i.State == app.Unready && i.readiness == probe.Pass:
+		c.enterLocked(i, now, app.Ready, "", "")
+	case i.State == app.Ready && i.readiness == probe.Fail:
+		c.enterLocked(i, now, app.Unready, "", i.complaint)
+	}
+	switch i.State {
+	case app.Ready:
+		v.ready = true
+		if !i.stable && now.Sub(i.Since) >= stableAfter {
+			i.stable = true
+			v.past = v.past.stable(i.Born)
+		}
+	case app.Draining, app.Stopped:
+		return
+	}
+	if i.watch == nil {
+		c.watchLocked(ctx, i, v.Version)
+	}
+}
+
+// watchLocked has an instance asked how it is, until it leaves or ctx ends.
+func (c *Controller) watchLocked(ctx context.Context, i *instance, v app.Version) {
+	ctx, i.watch = context.WithCancel(ctx)
+	if i.presumed {
+		i.readiness = probe.Pass
+	}
+	target := probe.Target{Addr: i.Addr, Born: i.Born, Ready: v.Ready, Live: v.Live, Presumed: i.presumed}
+	c.busy.Go(func() { // ends with ctx
+		probe.Watch(ctx, c.cfg.Dial, target, func(r probe.Report) {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			switch r.Kind {
+			case probe.Readiness:
+				i.readiness = r.Verdict
+			case probe.Liveness:
+				i.sick = r.Verdict == probe.Fail
+			}
+			if r.Err != nil {
+				i.complaint = r.Err.Error()
+			}
+			c.hint()
+		})
+	})
+}
+
+// enterLocked is the one place where an instance's state changes.
+func (c *Controller) enterLocked(i *instance, now time.Time, state app.State, cause app.Cause, detail string) {
+	i.State, i.Cause, i.Since = state, cause, now
+	if state != app.Draining {
+		i.Until = time.Time{}
+	}
+	if (state == app.Draining || state == app.Stopped) && i.watch != nil {
+		i.watch()
+	}
+	c.events = append(c.events, Event{now, i.Instance, detail})
+	attrs := []any{"app", i.Key.App, "service", i.Key.Service, "version", i.Key.Version, "instance", i.ID}
+	if cause != "" {
+		attrs = append(attrs, "cause", string(cause))
+	}
+	if state == app.Draining {
+		attrs = append(attrs, "carries", i.load, "until", i.Until)
+	}
+	if detail != "" {
+		attrs = append(attrs, "detail", detail)
+	}
+	c.log.Info("instance "+state.String(), attrs...)
+}
+
+// readyLocked counts a version's ready instances.
+func (c *Controller) readyLocked(k app.Key) int {
+	n := 0
+	for _, i := range c.instances {
+		if i.Key == k && i.State == app.Ready && !i.sick {
+			n++
+		}
+	}
+	return n
+}
+
+// leftLocked counts the instances of which something may be left.
+func (c *Controller) leftLocked() int {
+	n := 0
+	for _, i := range c.instances {
+		if !i.stopped {
+			n++
+		}
+	}
+	return n
+}
+
+func closed(c chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}

@@ -1,0 +1,76 @@
+package control
+
+import (
+	"cmp"
+	"slices"
+
+	"holdfast/internal/app"
+	"holdfast/internal/router"
+)
+
+// Router is what control needs of the data plane: one value down, one value up.
+type Router interface {
+	Set(router.Routes)
+	Load() map[string]router.Load
+}
+
+// routesLocked builds what the router should know now: every instance in every
+// state, also of versions that leave, because they may still carry sockets.
+func (c *Controller) routesLocked() router.Routes {
+	apps := map[string]router.App{}
+	service := func(k ServiceKey) router.Service {
+		if apps[k.App].Services == nil {
+			apps[k.App] = router.App{Services: map[string]router.Service{}}
+		}
+		s, ok := apps[k.App].Services[k.Service]
+		if !ok {
+			s = router.Service{Split: c.wishes.Services[k].Split, Pools: map[string]router.Pool{}}
+			apps[k.App].Services[k.Service] = s
+		}
+		return s
+	}
+	for k := range c.wishes.Services {
+		service(k)
+	}
+	for k, v := range c.versions {
+		service(serviceOf(k)).Pools[k.Version] = router.Pool{Affinity: v.Affinity, Sockets: v.Sockets}
+	}
+	for _, i := range c.sortedLocked() {
+		if i.Addr == "" {
+			continue // the driver has not listed it yet
+		}
+		pools := service(serviceOf(i.Key)).Pools
+		pool := pools[i.Key.Version]
+		pool.Instances = append(pool.Instances, i.Instance)
+		pools[i.Key.Version] = pool
+	}
+	return router.Routes{Apps: apps, Default: c.defaultRoute(apps)}
+}
+
+// defaultRoute is the configured one, or the only service there is, or the
+// default service of the only app.
+func (c *Controller) defaultRoute(apps map[string]router.App) router.Default {
+	d := router.Default{App: c.cfg.App, Service: c.cfg.Service}
+	if d.App == "" && len(apps) == 1 {
+		for d.App = range apps {
+		}
+	}
+	if services := apps[d.App].Services; d.Service == "" && d.App != "" {
+		d.Service = app.DefaultService
+		if len(services) == 1 {
+			for d.Service = range services {
+			}
+		}
+	}
+	return d
+}
+
+// sortedLocked is all instances, by id.
+func (c *Controller) sortedLocked() []*instance {
+	all := make([]*instance, 0, len(c.instances))
+	for _, i := range c.instances {
+		all = append(all, i)
+	}
+	slices.SortFunc(all, func(a, b *instance) int { return cmp.Compare(a.ID, b.ID) })
+	return all
+}

@@ -1,0 +1,112 @@
+// Package edge is what faces strangers: it listens, bounds what they may send
+// and how slowly, and hands requests on as to any http.Handler. It knows
+// nothing of apps, routes or sockets. Start at Listen and Serve.
+package edge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+const (
+	// HeaderBytes bounds a request's line and headers. App Engine takes some
+	// 15 KB; net/http adds 4 KiB of its own to what it is told.
+	HeaderBytes = 15 << 10
+
+	// headerTime bounds how long a stranger may take to send them, idleTime how
+	// long a connection may stay open between two requests. Bodies and answers
+	// have no such bound: uploads, event streams and long polls take their time,
+	// and the router ends them after an hour.
+	headerTime = 30 * time.Second
+	idleTime   = 10 * time.Minute
+
+	// probeIdle and probeCount are when TCP asks a silent client whether it is
+	// still there, and how often before it gives up: a phone that vanished is
+	// gone after some five minutes. Asking sooner wakes phones' radios.
+	probeIdle  = 2 * time.Minute
+	probeEvery = 30 * time.Second
+	probeCount = 6
+
+	// headerSlop is what net/http adds to MaxHeaderBytes.
+	headerSlop = 4 << 10
+)
+
+// PortTakenError says that a port could not be listened on because somebody
+// else does.
+type PortTakenError struct {
+	Addr   string
+	Holder string // the program and its pid, where they can be found out; else ""
+}
+
+func (e *PortTakenError) Error() string {
+	_, port, _ := net.SplitHostPort(e.Addr)
+	if e.Holder == "" {
+		return fmt.Sprintf("port %s is taken", port)
+	}
+	return fmt.Sprintf("port %s is taken by %s", port, e.Holder)
+}
+
+// Listen opens a TCP listener at addr, host:port; port 0 takes a free one. A
+// port in use is a *PortTakenError.
+func Listen(addr string) (net.Listener, error) {
+	// Connections inherit their keep-alive from the listener where the system
+	// has it so, which saves four system calls for each.
+	lc := net.ListenConfig{KeepAlive: keepAliveEach, Control: keepAliveAll}
+	l, err := lc.Listen(context.Background(), "tcp", addr)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		taken := &PortTakenError{Addr: addr}
+		if _, port, err := net.SplitHostPort(addr); err == nil {
+			if n, err := strconv.Atoi(port); err == nil {
+				taken.Holder = holder(n)
+			}
+		}
+		return nil, taken
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", addr, err)
+	}
+	return l, nil
+}
+
+// Serve hands the requests that arrive at l to h until ctx ends. Then it
+// accepts no more, waits up to grace for requests under way, cuts the rest and
+// returns nil. Upgraded connections are their taker's business. It owns l.
+func Serve(ctx context.Context, l net.Listener, h http.Handler, grace time.Duration, log *slog.Logger) error {
+	var b bursts
+	look, enough := context.WithCancel(ctx)
+	defer enough()
+	go b.run(look) // ends with ctx, or with us
+
+	srv := &http.Server{
+		Handler:           h,
+		ConnState:         b.state,
+		ReadHeaderTimeout: headerTime,
+		IdleTimeout:       idleTime,
+		MaxHeaderBytes:    HeaderBytes - headerSlop,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		Protocols:         new(http.Protocols),
+	}
+	srv.Protocols.SetHTTP1(true)
+
+	ended := make(chan error, 1)
+	go func() { ended <- srv.Serve(l) }()
+	select {
+	case err := <-ended:
+		return fmt.Errorf("serve %s: %w", l.Addr(), err)
+	case <-ctx.Done():
+	}
+	patience, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
+	defer cancel()
+	if srv.Shutdown(patience) != nil {
+		srv.Close()
+	}
+	<-ended
+	return nil
+}

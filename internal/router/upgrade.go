@@ -1,0 +1,345 @@
+package router
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha1"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"holdfast/internal/app"
+	"holdfast/internal/tunnel"
+)
+
+// The handshake is carried by hand, because afterwards the two connections
+// themselves are wanted, without a goroutine or a buffer around them.
+
+const (
+	// handshakeMax is how long an instance has to answer a handshake. Longer
+	// than any login an app does on the way; short beside an hour, which a
+	// plain answer may take.
+	handshakeMax = time.Minute
+
+	// helloMax is how long a client has to take the 101 we write.
+	helloMax = 10 * time.Second
+
+	// interimMax is how many 1xx answers may come before the real one.
+	interimMax = 5
+
+	socketVersion = "13"                                   // RFC 6455, 4.1
+	socketGUID    = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11" // RFC 6455, 1.3
+)
+
+// handshake tells what kind of request it is: 0 for a plain one, 101 for a
+// WebSocket's opening handshake, else the status it is refused with and why.
+//
+// RFC 6455, 4.2.1, has a server stop at a malformed handshake with a status
+// such as 400; an app might not, and would then speak WebSocket to a client
+// that we cannot follow. An Upgrade in HTTP/1.0 must be ignored (RFC 9110,
+// 7.8), and one that Connection does not name was not meant for us.
+func handshake(req *http.Request) (status int, problem string) {
+	h := req.Header
+	if req.ProtoMajor != 1 || req.ProtoMinor < 1 || !hasToken(h["Upgrade"], "websocket") || !hasToken(h["Connection"], "upgrade") {
+		return 0, ""
+	}
+	switch {
+	case req.Method != http.MethodGet:
+		return http.StatusBadRequest, "A WebSocket is opened with GET."
+	case req.ContentLength != 0:
+		return http.StatusBadRequest, "A WebSocket's opening handshake has no body."
+	case len(h["Sec-Websocket-Version"]) != 1 || strings.Trim(h["Sec-Websocket-Version"][0], " \t") != socketVersion:
+		return http.StatusUpgradeRequired, "WebSocket version 13 is spoken here."
+	case len(h["Sec-Websocket-Key"]) != 1 || !validKey(h["Sec-Websocket-Key"][0]):
+		return http.StatusBadRequest, "The handshake's Sec-WebSocket-Key is missing or malformed."
+	}
+	return http.StatusSwitchingProtocols, ""
+}
+
+// validKey: base64 of 16 bytes (RFC 6455, 4.2.1).
+func validKey(key string) bool {
+	b, err := base64.StdEncoding.DecodeString(key)
+	return err == nil && len(b) == 16
+}
+
+// acceptKey is what proves that the instance understood (RFC 6455, 4.2.2).
+func acceptKey(key string) string {
+	sum := sha1.Sum([]byte(key + socketGUID))
+	return base64.StdEncoding.EncodeToString(sum[:])
+}
+
+// upgrade carries a WebSocket's handshake, and hands both connections over to
+// the tunnels when the instance agrees. A refusal by the app is passed on as it is.
+func (x *exchange) upgrade() {
+	x.socket = true
+	ctx, cancel := context.WithTimeoutCause(x.req.Context(), handshakeMax, errResponse)
+	defer cancel()
+
+	if !x.r.enter() {
+		x.failed(ctx, errFull)
+		return
+	}
+	inside := true
+	defer func() {
+		if inside {
+			x.r.leave()
+		}
+	}()
+
+	head := x.handshakeHead()
+	var conn net.Conn
+	defer func() { x.ticket.giveBack() }() // unless the socket has it by then
+	err := x.attempt(ctx, func(m member) (err error) {
+		if err := x.mayOpen(); err != nil {
+			return err
+		}
+		conn, err = x.r.dial(ctx, "tcp", m.addr)
+		return err
+	})
+	if err != nil {
+		x.failed(ctx, err)
+		return
+	}
+	owned := true
+	defer func() {
+		if owned {
+			conn.Close()
+		}
+	}()
+	// The client's leaving, or the end of handshakeMax, ends every read and
+	// write at once.
+	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+
+	if _, err := conn.Write(head); err != nil {
+		x.failed(ctx, fmt.Errorf("handshake: %w", err))
+		return
+	}
+	limit := &headLimit{r: conn, left: answerHeadMax}
+	in := bufio.NewReader(limit)
+	res, err := x.readAnswer(in)
+	if err != nil {
+		x.failed(ctx, fmt.Errorf("handshake: %w", err))
+		return
+	}
+	limit.left = -1
+	if res.StatusCode != http.StatusSwitchingProtocols {
+		if stop() {
+			x.decline(conn, res)
+		} else {
+			x.failed(ctx, ctx.Err())
+		}
+		return
+	}
+	if err := x.checkSwitch(res.Header); err != nil {
+		x.failed(ctx, err)
+		return
+	}
+	if !stop() {
+		x.failed(ctx, ctx.Err())
+		return
+	}
+	owned = false
+	inside = !x.join(conn, in, res.Header)
+}
+
+// handshakeHead is the request as the instance gets it: the client's headers,
+// the documented ones, and the upgrade to websocket alone.
+func (x *exchange) handshakeHead() []byte {
+	h := x.req.Header.Clone()
+	chain := h[forwarded]
+	dropHops(h)
+	outbound(h, x.origin, chain)
+	host := x.req.Host
+
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "GET %s HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n", requestTarget(x.req).RequestURI(), host)
+	writeHeaders(&b, h)
+	return b.Bytes()
+}
+
+// writeHeaders writes header lines and the empty one. WebSocket names get the
+// case of RFC 6455, for readers who compare bytes.
+func writeHeaders(b *bytes.Buffer, h http.Header) {
+	for _, name := range slices.Sorted(maps.Keys(h)) {
+		spelt := name
+		if rest, ok := strings.CutPrefix(name, "Sec-Websocket-"); ok {
+			spelt = "Sec-WebSocket-" + rest
+		}
+		for _, value := range h[name] {
+			// net/http let neither in; checked again, because here it would
+			// end a header.
+			if strings.ContainsAny(value, "\r\n") {
+				continue
+			}
+			b.WriteString(spelt + ": " + value + "\r\n")
+		}
+	}
+	b.WriteString("\r\n")
+}
+
+// readAnswer reads the head of an instance's answer, skipping interim ones.
+func (x *exchange) readAnswer(in *bufio.Reader) (*http.Response, error) {
+	for range interimMax {
+		res, err := http.ReadResponse(in, x.req)
+		if err != nil {
+			return nil, err
+		}
+		switch {
+		case res.StatusCode == http.StatusSwitchingProtocols, res.StatusCode >= 200:
+			return res, nil
+		case res.StatusCode < 100:
+			return nil, fmt.Errorf("instance answered with status %d", res.StatusCode)
+		}
+	}
+	return nil, fmt.Errorf("instance sent more than %d interim answers", interimMax)
+}
+
+// checkSwitch tells a WebSocket's 101 from a fake one, which would open a
+// tunnel for something else.
+func (x *exchange) checkSwitch(h http.Header) error {
+	switch {
+	case !hasToken(h["Connection"], "upgrade") || !hasToken(h["Upgrade"], "websocket"):
+		return errors.New("instance's 101 is not for a WebSocket")
+	case len(h["Sec-Websocket-Accept"]) != 1 ||
+		h["Sec-Websocket-Accept"][0] != acceptKey(x.req.Header["Sec-Websocket-Key"][0]):
+		return errors.New("instance's 101 has a wrong Sec-WebSocket-Accept")
+	}
+	return nil
+}
+
+// decline passes on an answer that opened no socket.
+func (x *exchange) decline(conn net.Conn, res *http.Response) {
+	ctx, cancel := context.WithDeadlineCause(x.req.Context(), x.start.Add(x.r.cfg.Response), errResponse)
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+
+	wanted := res.Header["Upgrade"]
+	dropHops(res.Header)
+	if res.StatusCode == http.StatusUpgradeRequired && wanted != nil {
+		res.Header["Upgrade"] = wanted // that status must say to what (RFC 9110, 15.5.22)
+	}
+	if err := x.answer(res); err != nil {
+		x.failed(ctx, err)
+		return
+	}
+	h := x.w.Header()
+	for name, values := range res.Header {
+		h[name] = append(h[name], values...)
+	}
+	x.w.WriteHeader(res.StatusCode)
+	out := http.NewResponseController(x.w)
+	out.Flush()
+
+	buf := x.r.buffers.Get()
+	defer x.r.buffers.Put(buf)
+	for {
+		n, err := res.Body.Read(buf)
+		if n > 0 {
+			if _, err := x.w.Write(buf[:n]); err != nil {
+				x.err = errLeft
+				panic(http.ErrAbortHandler)
+			}
+			out.Flush()
+		}
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			panic(http.ErrAbortHandler) // answerBody noted why
+		}
+	}
+	for name, values := range res.Trailer {
+		h[http.TrailerPrefix+name] = values
+	}
+}
+
+// join writes the instance's 101 to the client and gives both connections to
+// the tunnels. It owns conn. It reports whether a life began, which then counts
+// the socket.
+func (x *exchange) join(conn net.Conn, in *bufio.Reader, h http.Header) bool {
+	dropHops(h)
+	x.platform(http.StatusSwitchingProtocols, h)
+	client, buffered, err := http.NewResponseController(x.w).Hijack()
+	if err != nil {
+		conn.Close()
+		x.failed(x.req.Context(), fmt.Errorf("hijack: %w", err))
+		return false
+	}
+	x.w.status = http.StatusSwitchingProtocols
+
+	var hello bytes.Buffer
+	hello.WriteString("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n")
+	writeHeaders(&hello, h)
+	client.SetDeadline(time.Now().Add(helloMax))
+	n, err := client.Write(hello.Bytes())
+	x.w.bytes += int64(n)
+	if err != nil {
+		x.err = fmt.Errorf("%w: %w", errLeft, err)
+		client.Close()
+		conn.Close()
+		return false
+	}
+	// From here the socket is counted until the tunnels say that it ended.
+	life, policy := newLife(x), x.pool.sockets
+	x.at, x.ticket = member{}, nil
+	opened := time.Now()
+	err = x.r.tunnels.Join(tunnel.Socket{
+		ID:       life.field(fieldID),
+		Key:      life.key,
+		Instance: life.instance,
+		Client:   life.field(fieldClient),
+		Opened:   opened,
+		MaxAge:   policy.MaxAge,
+		Done:     life.done,
+
+		PingInterval:         policy.PingInterval,
+		MaxMessageBytes:      policy.MaxMessageBytes,
+		MaxMessagesPerSecond: policy.MaxMessagesPerSecond,
+		StrictFrames:         policy.Strict,
+		Extended:             len(h["Sec-Websocket-Extensions"]) > 0,
+	}, tunnel.Unread(client, ahead(buffered.Reader)), tunnel.Unread(conn, ahead(in)))
+	if err != nil {
+		x.err = err
+		life.end(tunnel.Ending{
+			By:       tunnel.ByHoldfast,
+			Cause:    app.ShuttingDown,
+			Code:     tunnel.CodeAbnormal,
+			Duration: time.Since(opened),
+		}, err)
+	}
+	return true
+}
+
+// headLimit bounds what may be read while left is not negative.
+type headLimit struct {
+	r    io.Reader
+	left int
+}
+
+func (l *headLimit) Read(p []byte) (int, error) {
+	if l.left < 0 {
+		return l.r.Read(p)
+	}
+	if l.left == 0 {
+		return 0, fmt.Errorf("head of the answer is over %d bytes", answerHeadMax)
+	}
+	n, err := l.r.Read(p[:min(len(p), l.left)])
+	l.left -= n
+	return n, err
+}
+
+// ahead is what was read from a connection already, in a buffer that goes away.
+func ahead(in *bufio.Reader) []byte {
+	b, _ := in.Peek(in.Buffered())
+	return bytes.Clone(b)
+}

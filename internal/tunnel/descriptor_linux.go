@@ -1,0 +1,74 @@
+package tunnel
+
+import (
+	"net"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// How a loop comes by a descriptor, and what it does with one. The calls that
+// cannot block are made without telling the scheduler, which costs half as much.
+
+// descriptor is the connection under what Unread may have put around it, and
+// what was read ahead. It is false where there is no descriptor that a loop
+// could read from and write to without anybody else's doing.
+func descriptor(conn net.Conn) (raw syscall.RawConn, early []byte, ok bool) {
+	if u, wrapped := conn.(*unread); wrapped {
+		early, conn = u.data, u.Conn
+	}
+	var err error
+	switch c := conn.(type) {
+	case *net.TCPConn:
+		raw, err = c.SyscallConn()
+	case *net.UnixConn:
+		raw, err = c.SyscallConn()
+	default:
+		return nil, nil, false
+	}
+	return raw, early, err == nil
+}
+
+// own duplicates a connection's descriptor. Once the connection is closed the
+// copy is ours alone, which costs three system calls and frees what Go keeps
+// for a connection. To use the connection's own number would be cheaper, were
+// it not for Go's poller, which watches it and would wake with each message.
+func own(raw syscall.RawConn) (fd int32, ok bool) {
+	raw.Control(func(theirs uintptr) {
+		n, _, errno := syscall.RawSyscall(syscall.SYS_FCNTL, theirs, unix.F_DUPFD_CLOEXEC, 0)
+		fd, ok = int32(n), errno == 0
+	})
+	return fd, ok
+}
+
+// receive reads without blocking; n is 0 at the end of the stream.
+func receive(fd int32, p []byte) (n int, err syscall.Errno) {
+	for {
+		r, _, errno := syscall.RawSyscall6(syscall.SYS_RECVFROM, uintptr(fd),
+			uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)), unix.MSG_DONTWAIT, 0, 0)
+		switch errno {
+		case 0:
+			return int(r), 0
+		case syscall.EINTR:
+		default:
+			return 0, errno
+		}
+	}
+}
+
+// send writes without blocking, and without the signal that a write to a
+// connection that is gone would raise. n may be less than all.
+func send(fd int32, p []byte) (n int, err syscall.Errno) {
+	for {
+		r, _, errno := syscall.RawSyscall6(syscall.SYS_SENDTO, uintptr(fd),
+			uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
+		switch errno {
+		case 0:
+			return int(r), 0
+		case syscall.EINTR:
+		default:
+			return 0, errno
+		}
+	}
+}
