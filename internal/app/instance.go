@@ -11,7 +11,7 @@ type Instance struct {
 	Cause Cause     // of the state; "" while nothing is remarkable
 	Since time.Time // when State was entered
 	Born  time.Time // when it was started
-	Until time.Time // Draining only: when what it still carries is cut
+	Until time.Time // Draining only: by when the last of its sockets has been told goodbye
 }
 
 // State is where an instance stands in its life:

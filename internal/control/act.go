@@ -205,7 +205,7 @@ func (c *Controller) nextLocked(now time.Time) time.Time {
 		case app.Unready:
 			at(expires(i.ID, i.Born, v.MaxAge))
 		case app.Draining:
-			at(i.Until)
+			at(i.Until.Add(lastWord))
 			if i.stopping {
 				continue
 			}

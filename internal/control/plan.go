@@ -33,6 +33,11 @@ type Step struct {
 // within a few milliseconds, and this is many times that.
 const emptyFor = 250 * time.Millisecond
 
+// lastWord is how long after Until, when the last sockets are told goodbye, an
+// instance that still carries some is left alone: its app hears SIGTERM when
+// they had the time to go, and does not speak over our reason with its own.
+const lastWord = 2 * time.Second
+
 // wish is how many instances of a version there should be, and how to get there.
 type wish struct {
 	Want  int       // ready ones
@@ -89,7 +94,7 @@ func plan(now time.Time, v app.Version, w wish, all []fact) []Step {
 			steps = append(steps, Step{Stop, f.ID, w.Down})
 		case f.State == app.Stopped:
 		case f.State == app.Draining:
-			if !now.Before(f.Until) || !f.Idle.IsZero() && now.Sub(f.Idle) >= emptyFor {
+			if !now.Before(f.Until.Add(lastWord)) || !f.Idle.IsZero() && now.Sub(f.Idle) >= emptyFor {
 				steps = append(steps, Step{Stop, f.ID, f.Cause})
 			}
 		case f.Sick:

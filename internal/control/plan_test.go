@@ -71,10 +71,11 @@ func TestPlan(t *testing.T) {
 		{"exited while it drained: forgotten", wish{Want: 1}, []string{"a ready", "b draining exited"}, "stop b crashed"},
 		{"back-off: nothing is started before the pause is over", wish{Want: 2, Pause: noon.Add(time.Millisecond)}, []string{"a ready exited"}, "stop a crashed"},
 		{"back-off: when it is over, what is missing is started", wish{Want: 2, Pause: noon}, nil, "start deployed, start deployed"},
-		{"back-off holds nothing else up", wish{Want: 1, Pause: noon.Add(time.Minute)}, []string{"a ready", "b ready", "c draining until:0s"}, "stop c deployed, drain a scaled-down"},
+		{"back-off holds nothing else up", wish{Want: 1, Pause: noon.Add(time.Minute)}, []string{"a ready", "b ready", "c draining until:-2s"}, "stop c deployed, drain a scaled-down"},
 		{"a stop under way is not repeated", wish{Want: 1}, []string{"a ready", "b draining until:0s stopping", "c draining exited stopping"}, ""},
 
-		{"draining: stopped when out of time", wish{Want: 1}, []string{"a ready", "b draining until:0s load:9"}, "stop b deployed"},
+		{"draining: the last ones are told goodbye before the app is", wish{Want: 1}, []string{"a ready", "b draining until:-1s load:9"}, ""},
+		{"draining: stopped when out of time", wish{Want: 1}, []string{"a ready", "b draining until:-2s load:9"}, "stop b deployed"},
 		{"draining: kept while it carries something", wish{Want: 1}, []string{"a ready", "b draining load:1"}, ""},
 		{"draining: stopped when empty for a moment", wish{Want: 1}, []string{"a ready", "b draining idle:250ms"}, "stop b deployed"},
 		{"draining: empty just now may still be given a request", wish{Want: 1}, []string{"a ready", "b draining idle:249ms"}, ""},

@@ -225,7 +225,7 @@ func (w *world) step() bool {
 		}
 	}
 	for _, b := range w.bodies {
-		if b.State == app.Draining && !b.Stopping && !touched[b.ID] && !w.now.Before(b.Until) {
+		if b.State == app.Draining && !b.Stopping && !touched[b.ID] && !w.now.Before(b.Until.Add(lastWord)) {
 			return w.fail("%s still drains %v after its time", b.ID, w.now.Sub(b.Until))
 		}
 	}
