@@ -18,14 +18,15 @@ var rooms = map[string][]string{
 	"app":     nil,
 	"appyaml": {"app"},
 	"logs":    {"app"},
+	"store":   {"app"},
 	"edge":    {"app"},
 	"tunnel":  {"app"},
 	"probe":   {"app"},
 	"router":  {"app", "tunnel", "logs"},
 	"build":   {"app", "logs"},
-	"control": {"app", "driver", "probe", "router", "build", "logs"},
-	"server":  {"app", "build", "control", "driver/process", "edge", "logs", "router", "tunnel"},
-	"cli":     {"app", "appyaml", "build", "control", "driver/process", "edge", "logs", "server"},
+	"control": {"app", "store", "driver", "probe", "router", "logs"},
+	"server":  {"app", "build", "control", "driver/process", "edge", "logs", "router", "store", "tunnel"},
+	"cli":     {"app", "appyaml", "build", "control", "driver/process", "edge", "logs", "server", "store"},
 
 	"bench": {"app", "edge", "logs", "router", "tunnel"}, // the data plane, beside other proxies
 	"e2e":   nil,                                         // knows the program from outside
@@ -40,6 +41,7 @@ var rooms = map[string][]string{
 // decisions/. golang.org/x is near and needs none.
 var outside = map[string][]string{
 	"appyaml":        {"github.com/goccy/go-yaml"},
+	"store":          {"go.etcd.io/bbolt"},
 	"build":          {"github.com/bmatcuk/doublestar/v4", "github.com/Masterminds/semver/v3"},
 	"driver/process": {"github.com/containerd/cgroups/v3", "github.com/opencontainers/runtime-spec"},
 	"cli":            {"github.com/spf13/cobra", "github.com/fsnotify/fsnotify", "github.com/briandowns/spinner", "github.com/fatih/color"},

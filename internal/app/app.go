@@ -33,6 +33,21 @@ type Key struct {
 // String is the key as it is printed everywhere: app/service/version.
 func (k Key) String() string { return fmt.Sprintf("%s/%s/%s", k.App, k.Service, k.Version) }
 
+// ServiceKey is the service that k's version belongs to.
+func (k Key) ServiceKey() ServiceKey { return ServiceKey{k.App, k.Service} }
+
+// ServiceKey names one service of one application.
+type ServiceKey struct {
+	App     string `json:"app"`
+	Service string `json:"service"`
+}
+
+// String is the key as it is printed everywhere: app/service.
+func (k ServiceKey) String() string { return k.App + "/" + k.Service }
+
+// Version is the key of one of the service's versions.
+func (k ServiceKey) Version(id string) Key { return Key{k.App, k.Service, id} }
+
 // Version is one deployed state of a service: what to build, how to run it and
 // how many of it. It does not change once deployed, but for Serving, Artifact
 // (set by the build) and Scaling.
@@ -40,6 +55,7 @@ type Version struct {
 	Key
 
 	Recipe    Recipe            // what the build needs to know
+	Source    string            // id of its source tree, to build it from; "" when only the artifact is known
 	Artifact  Artifact          // what the build made; zero until then
 	Env       map[string]string // env_variables, for the app at run time
 	Resources Resources
@@ -52,6 +68,9 @@ type Version struct {
 	Sockets  Sockets       // what its WebSockets may do
 	Drain    time.Duration // longest time connections are given to move away
 	MaxAge   time.Duration // maintenance: replace instances older than this; 0 means never
+
+	DrainSignal bool // tell the app with SIGUSR1 that an instance drains, besides HOLDFAST_DRAIN_FILE
+	Rebalance   bool // move sockets to fresh instances, gently, while the spread is uneven
 
 	Beta           map[string]string // beta_settings that are not ours, kept as they are
 	ServiceAccount string
@@ -185,4 +204,26 @@ func (s Split) Versions() []string { return slices.Sorted(maps.Keys(s.Shares)) }
 type Service struct {
 	App, Name string
 	Split     Split
+	Past      []Split // the splits before this one, the latest first, at most SplitsKept: what a rollback returns to
+	CreatedAt time.Time
+}
+
+// SplitsKept bounds Service.Past.
+const SplitsKept = 10
+
+// Key names the service.
+func (s Service) Key() ServiceKey { return ServiceKey{s.App, s.Name} }
+
+// Application is a project: what its services have in common.
+type Application struct {
+	ID        string
+	Dispatch  []DispatchRule // the first match wins; none: host names alone decide
+	CreatedAt time.Time
+}
+
+// DispatchRule leads what matches to a service, as dispatch.yaml has it.
+type DispatchRule struct {
+	Host    string // exact, or beginning with *; "*" is any
+	Path    string // exact, or ending in *
+	Service string
 }
