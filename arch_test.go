@@ -15,18 +15,19 @@ import (
 // ARCHITECTURE.md: above all, the data plane (router, tunnel) never imports the
 // control plane, and a driver cannot know about traffic.
 var rooms = map[string][]string{
-	"app":     nil,
-	"appyaml": {"app"},
-	"logs":    {"app"},
-	"store":   {"app"},
-	"edge":    {"app"},
-	"tunnel":  {"app"},
-	"probe":   {"app"},
-	"router":  {"app", "tunnel", "logs"},
-	"build":   {"app", "logs"},
-	"control": {"app", "store", "driver", "probe", "router", "logs"},
-	"server":  {"app", "build", "control", "driver/process", "edge", "logs", "router", "store", "tunnel"},
-	"cli":     {"app", "appyaml", "build", "control", "driver/process", "edge", "logs", "server", "store"},
+	"app":      nil,
+	"spelling": nil,
+	"appyaml":  {"app", "spelling"},
+	"logs":     {"app"},
+	"store":    {"app"},
+	"edge":     {"app"},
+	"tunnel":   {"app"},
+	"probe":    {"app"},
+	"router":   {"app", "tunnel", "logs"},
+	"build":    {"app", "logs"},
+	"control":  {"app", "store", "driver", "probe", "router", "logs"},
+	"server":   {"app", "build", "control", "driver/process", "edge", "logs", "router", "store", "tunnel"},
+	"cli":      {"app", "appyaml", "build", "control", "driver/process", "edge", "logs", "server", "store"},
 
 	"bench": {"app", "edge", "logs", "router", "tunnel"}, // the data plane, beside other proxies
 	"e2e":   nil,                                         // knows the program from outside

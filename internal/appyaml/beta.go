@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"holdfast/internal/spelling"
 )
 
 // prefix begins our own settings. They travel in beta_settings because that is
@@ -47,7 +49,7 @@ func (r *reader) beta(n *node) {
 			n.bad = n.bad || v.bad
 			continue
 		}
-		near, slip := nearest(strings.ToLower(key), maps.Keys(ours))
+		near, slip := spelling.Nearest(strings.ToLower(key), maps.Keys(ours))
 		if strings.HasPrefix(strings.ToLower(key), prefix) || slip {
 			hint := "known are " + strings.Join(slices.Sorted(maps.Keys(ours)), ", ")
 			if slip {

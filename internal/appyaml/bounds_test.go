@@ -183,25 +183,6 @@ func TestCheckKey(t *testing.T) {
 	}
 }
 
-func TestNearest(t *testing.T) {
-	t.Parallel()
-	known := func(yield func(string) bool) {
-		for _, w := range []string{"cpu", "path", "session_affinity", "check_interval_sec", "env"} {
-			if !yield(w) {
-				return
-			}
-		}
-	}
-	for wrote, want := range map[string]string{
-		"sesion_affinity": "session_affinity", "sessionAffinity": "session_affinity", "cpus": "cpu", "paht": "path",
-		"check_intervall_secs": "check_interval_sec", "vne": "", "memory": "", "": "", strings.Repeat("x", 1000): "",
-	} {
-		if got, _ := nearest(wrote, known); got != want {
-			t.Errorf("nearest(%.30q) = %q, want %q", wrote, got, want)
-		}
-	}
-}
-
 func TestDurations(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]time.Duration{

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"holdfast/internal/app"
+	"holdfast/internal/spelling"
 )
 
 const (
@@ -55,7 +56,7 @@ func (r *reader) runtime(n *node) {
 		return
 	}
 	otherwise := "known are " + strings.Join(slices.Sorted(maps.Keys(runtimes)), ", ")
-	r.wrong(n, didYouMean(n.text, maps.Keys(runtimes), otherwise), "unknown runtime %s", quote(n.text))
+	r.wrong(n, spelling.DidYouMean(n.text, maps.Keys(runtimes), otherwise), "unknown runtime %s", quote(n.text))
 }
 
 func (r *reader) env(n *node) {
@@ -68,7 +69,7 @@ func (r *reader) env(n *node) {
 	case n.text == "standard" || n.text == "1":
 		r.wrong(n, "write env: flex, if the app listens on $PORT by itself", "env: %s is App Engine's standard environment, which Holdfast does not run", n.text)
 	default:
-		r.wrong(n, didYouMean(n.text, slices.Values(words), "write env: flex"), "unknown env %s", quote(n.text))
+		r.wrong(n, spelling.DidYouMean(n.text, slices.Values(words), "write env: flex"), "unknown env %s", quote(n.text))
 	}
 }
 
@@ -263,7 +264,7 @@ func (r *reader) finishGeneral(root *node) {
 	config := recipe.RuntimeConfig
 	for _, key := range slices.Sorted(maps.Keys(config)) {
 		for _, known := range knownConfig {
-			if d := distance(key, known, 2); d > 0 && d <= 2 {
+			if d := spelling.Distance(key, known, 2); d > 0 && d <= 2 {
 				r.warn(r.where("runtime_config").key, fmt.Sprintf("runtime_config has %s, which no runtime knows: did you mean %s?", quote(key), known))
 			}
 		}

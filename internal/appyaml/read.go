@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"holdfast/internal/app"
+	"holdfast/internal/spelling"
 )
 
 // reader fills a version from a tree, value by value.
@@ -69,7 +70,7 @@ func (r *reader) unknown(s section, n *node, p pair) {
 	if n.name != "" {
 		message += " in " + n.name
 	}
-	hint := didYouMean(p.key.text, maps.Keys(s), "")
+	hint := spelling.DidYouMean(p.key.text, maps.Keys(s), "")
 	if hint == "" {
 		if home := r.table.home("", p.key.text); home != "" {
 			hint = "it belongs into " + home

@@ -1,4 +1,7 @@
-package appyaml
+// Package spelling finds the word that somebody probably meant, for messages
+// about keys, settings and commands that do not exist. It knows words and
+// nothing of what they stand for. Start at Nearest.
+package spelling
 
 import (
 	"fmt"
@@ -8,34 +11,34 @@ import (
 // maxNearBytes bounds the work of comparing; no key we know is as long.
 const maxNearBytes = 64
 
-// nearest finds the word closest to what was written, if any is close enough
+// Nearest finds the word closest to what was written, if any is close enough
 // that it was probably meant: one slip in a short word, up to three in a long
 // one. Among equals it is the first in the alphabet.
-func nearest(wrote string, words iter.Seq[string]) (string, bool) {
+func Nearest(wrote string, words iter.Seq[string]) (string, bool) {
 	if len(wrote) > maxNearBytes {
 		return "", false
 	}
 	best, bound := "", min(3, 1+len(wrote)/5)
 	least := bound + 1
 	for word := range words {
-		if d := distance(wrote, word, bound); d < least || d == least && d <= bound && word < best {
+		if d := Distance(wrote, word, bound); d < least || d == least && d <= bound && word < best {
 			best, least = word, d
 		}
 	}
 	return best, best != ""
 }
 
-// didYouMean is the hint for a slip, or otherwise.
-func didYouMean(wrote string, words iter.Seq[string], otherwise string) string {
-	if word, ok := nearest(wrote, words); ok {
+// DidYouMean is the hint for a slip, or otherwise.
+func DidYouMean(wrote string, words iter.Seq[string], otherwise string) string {
+	if word, ok := Nearest(wrote, words); ok {
 		return fmt.Sprintf("did you mean %q?", word)
 	}
 	return otherwise
 }
 
-// distance counts the letters to insert, drop, change or swap with their
+// Distance counts the letters to insert, drop, change or swap with their
 // neighbour to make b of a. Beyond bound it is any number above bound.
-func distance(a, b string, bound int) int {
+func Distance(a, b string, bound int) int {
 	if len(a)-len(b) > bound || len(b)-len(a) > bound {
 		return bound + 1
 	}
