@@ -18,6 +18,7 @@ var rooms = map[string][]string{
 	"app":      nil,
 	"spelling": nil,
 	"appyaml":  {"app", "spelling"},
+	"config":   {"app", "spelling"},
 	"logs":     {"app"},
 	"store":    {"app"},
 	"edge":     {"app"},
@@ -42,6 +43,7 @@ var rooms = map[string][]string{
 // decisions/. golang.org/x is near and needs none.
 var outside = map[string][]string{
 	"appyaml":        {"github.com/goccy/go-yaml"},
+	"config":         {"github.com/goccy/go-yaml"},
 	"store":          {"go.etcd.io/bbolt"},
 	"build":          {"github.com/bmatcuk/doublestar/v4", "github.com/Masterminds/semver/v3"},
 	"driver/process": {"github.com/containerd/cgroups/v3", "github.com/opencontainers/runtime-spec"},

@@ -1,0 +1,37 @@
+// Package config holds the settings of `holdfast serve`: one table says for
+// each how it is called, what it means, what it is when nobody says, and which
+// values it takes. Flags, environment and file are read by that table, and so
+// are the help and docs/configuration.md written. It starts nothing and opens
+// nothing but what is needed to judge a value. Start at Config and the table in
+// settings.go, then Read.
+package config
+
+import (
+	"log/slog"
+	"time"
+)
+
+// Config is what a server is told once: every setting, checked.
+type Config struct {
+	Data           string   // absolute path of the folder of everything the server keeps
+	Listen         string   // host:port where requests arrive; an empty host is all addresses
+	Admin          string   // host:port of the admin API and the console
+	Domains        []string // base domains of the host names, lower case; at least one
+	Region         string   // REGION_ID of the host names
+	Project        string   // application that is meant when nobody names one; may be ""
+	User           string   // runs the apps, when we are root; "" is who we are
+	KeepInstances  bool     // a stop leaves the apps running for the successor
+	StopWithin     time.Duration
+	Maintenance    Window
+	NearestRuntime bool  // build with the nearest version of a runtime that the machine lacks
+	BuildsMax      int64 // bytes of disk for builds
+	SourcesMax     int64 // bytes of disk for uploaded sources
+	LogLevel       slog.Level
+	LogFormat      string // FormatText or FormatJSON
+}
+
+// The values of Config.LogFormat.
+const (
+	FormatText = "text"
+	FormatJSON = "json"
+)

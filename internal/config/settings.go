@@ -1,0 +1,122 @@
+package config
+
+import (
+	"strings"
+)
+
+// Setting is one row of the table.
+type Setting struct {
+	// Name is the setting's one name. Its flag, variable and key are that name,
+	// spelt as flags, variables and keys are.
+	Name string
+
+	Takes   string // what a value looks like, as in ADDRESS; "" for yes or no
+	Default string // as it would be written; may be ""
+	Meaning string // one sentence or two, with the unit and the bounds
+
+	many bool // may be given several times, or as a list
+	set  func(c *Config, text string) *fault
+}
+
+// Flag is how the setting is written on the command line.
+func (s Setting) Flag() string { return "--" + s.Name }
+
+// Variable is how it is written in the environment.
+func (s Setting) Variable() string {
+	return prefix + strings.ToUpper(strings.ReplaceAll(s.Name, "-", "_"))
+}
+
+// Key is how it is written in the file.
+func (s Setting) Key() string { return strings.ReplaceAll(s.Name, "-", "_") }
+
+// Many says that it takes a list: several flags, commas in between, or a list
+// in the file.
+func (s Setting) Many() bool { return s.many }
+
+// Switch says that its flag needs no value.
+func (s Setting) Switch() bool { return s.Takes == "" }
+
+// prefix begins the variables that are ours.
+const prefix = "HOLDFAST_"
+
+// Settings is the table, in the order in which people should meet it. The
+// caller owns what it gets.
+func Settings() []Setting {
+	return []Setting{
+		{
+			Name: "data", Takes: "DIR", Default: "holdfast-data",
+			Meaning: "Folder of everything the server keeps: what it was told, sources, builds, instances, logs. Made when absent.",
+			set:     text(func(c *Config) *string { return &c.Data }, path),
+		},
+		{
+			Name: "listen", Takes: "HOST:PORT", Default: "127.0.0.1:8080",
+			Meaning: "Where requests arrive. `:80` is port 80 of all addresses; port 0 takes a free one.",
+			set:     text(func(c *Config) *string { return &c.Listen }, address),
+		},
+		{
+			Name: "admin", Takes: "HOST:PORT", Default: "127.0.0.1:8079",
+			Meaning: "Where the admin API and the console are. It speaks plain HTTP: leave it on the machine itself, or behind a tunnel.",
+			set:     text(func(c *Config) *string { return &c.Admin }, address),
+		},
+		{
+			Name: "domain", Takes: "DOMAIN", Default: "localhost", many: true,
+			Meaning: "Base domain of the host names, as in SERVICE-dot-PROJECT.DOMAIN. Several are fine.",
+			set:     domains,
+		},
+		{
+			Name: "region", Takes: "REGION_ID", Default: "local",
+			Meaning: "REGION_ID of the host names PROJECT.REGION_ID.r.DOMAIN.",
+			set:     text(func(c *Config) *string { return &c.Region }, label),
+		},
+		{
+			Name: "project", Takes: "PROJECT", Default: "",
+			Meaning: "Application that is meant when a command or a host name such as localhost names none. Without it: the only one there is.",
+			set:     text(func(c *Config) *string { return &c.Project }, projectOrNone),
+		},
+		{
+			Name: "user", Takes: "USER", Default: "",
+			Meaning: "Run builds and apps as this user. Needs root. Without it they run as who runs the server.",
+			set:     text(func(c *Config) *string { return &c.User }, runAs),
+		},
+		{
+			Name: "keep-instances", Default: "false",
+			Meaning: "Stopping the server leaves the apps running, and its successor finds them: for restarts of the server itself.",
+			set:     yesNo(func(c *Config) *bool { return &c.KeepInstances }),
+		},
+		{
+			Name: "stop-within", Takes: "DURATION", Default: "45s",
+			Meaning: "Stopping says goodbye to sockets, lets requests end and stops apps politely, for at most so long; then all is cut. 1s to 10m.",
+			set:     stopWithin,
+		},
+		{
+			Name: "maintenance", Takes: "WINDOW", Default: "always",
+			Meaning: "When instances older than holdfast.max_age may be replaced, in the machine's time: `02:00-05:00`, `Sat,Sun 22:00-04:00`, `always`.",
+			set:     window,
+		},
+		{
+			Name: "nearest-runtime", Default: "false",
+			Meaning: "Build with the nearest version of a runtime where this machine lacks the one asked for, instead of refusing.",
+			set:     yesNo(func(c *Config) *bool { return &c.NearestRuntime }),
+		},
+		{
+			Name: "builds-max", Takes: "SIZE", Default: "5GB",
+			Meaning: "Disk for builds. What no version needs goes first once it is more; what one needs stays. 100MB or more.",
+			set:     size(func(c *Config) *int64 { return &c.BuildsMax }),
+		},
+		{
+			Name: "sources-max", Takes: "SIZE", Default: "2GB",
+			Meaning: "Disk for uploaded sources. What no version needs goes first once it is more; what one needs stays. 100MB or more.",
+			set:     size(func(c *Config) *int64 { return &c.SourcesMax }),
+		},
+		{
+			Name: "log-level", Takes: "LEVEL", Default: "info",
+			Meaning: "The least that the server's own log shows: debug, info, warn or error.",
+			set:     level,
+		},
+		{
+			Name: "log-format", Takes: "FORMAT", Default: "text",
+			Meaning: "text for people, json for machines.",
+			set:     oneOf(func(c *Config) *string { return &c.LogFormat }, FormatText, FormatJSON),
+		},
+	}
+}

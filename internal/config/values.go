@@ -1,0 +1,221 @@
+package config
+
+import (
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/user"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"holdfast/internal/spelling"
+)
+
+// Bounds of values.
+const (
+	stopWithinMin = time.Second
+	stopWithinMax = 10 * time.Minute // systemd's own patience is asked for in contrib/
+
+	sizeMin = 100_000_000 // less than one build with its dependencies may need
+
+	domainsMax = 100
+)
+
+// fault is what is wrong with a value, and what to do about it.
+type fault struct{ what, hint string }
+
+// text sets a string that a check has looked at, and may have completed.
+func text(at func(*Config) *string, check func(string) (string, *fault)) func(*Config, string) *fault {
+	return func(c *Config, text string) *fault {
+		value, wrong := check(text)
+		*at(c) = value
+		return wrong
+	}
+}
+
+// path makes a path absolute.
+func path(text string) (string, *fault) {
+	if text == "" {
+		return "", &fault{"it is empty", "name a folder"}
+	}
+	if strings.ContainsRune(text, 0) {
+		return "", &fault{"it has a NUL in it", "name a folder"}
+	}
+	abs, err := filepath.Abs(text)
+	if err != nil {
+		return "", &fault{err.Error(), "name it from / on"}
+	}
+	if info, err := os.Stat(abs); err == nil && !info.IsDir() {
+		return "", &fault{"it is a file", "name a folder"}
+	}
+	return abs, nil
+}
+
+// address checks HOST:PORT. Names are not looked up: that is listening's work.
+func address(text string) (string, *fault) {
+	_, port, err := net.SplitHostPort(text)
+	if err != nil {
+		hint := "write HOST:PORT, as in 127.0.0.1:8080 or :80"
+		if n, err := strconv.Atoi(text); err == nil && n >= 0 && n <= 65535 {
+			hint = fmt.Sprintf("write :%d for all addresses, or 127.0.0.1:%d", n, n)
+		}
+		return "", &fault{"it is not an address with a port", hint}
+	}
+	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
+		return "", &fault{fmt.Sprintf("%q is not a port", port), "write a number from 0 to 65535"}
+	}
+	return text, nil
+}
+
+var (
+	labelShape   = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+	projectShape = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,28}[a-z0-9])?$`)
+)
+
+// domains sets the base domains: a comma between two, as in a variable.
+func domains(c *Config, text string) *fault {
+	for domain := range strings.SplitSeq(text, ",") {
+		domain = strings.ToLower(strings.TrimSuffix(strings.TrimSpace(domain), "."))
+		if len(domain) > 253 || !allLabels(domain) {
+			return &fault{fmt.Sprintf("%q is not a domain", domain), "write it as in apps.example.org: no port, no https://, no wildcard"}
+		}
+		if !slices.Contains(c.Domains, domain) {
+			c.Domains = append(c.Domains, domain)
+		}
+	}
+	if len(c.Domains) > domainsMax {
+		return &fault{fmt.Sprintf("more than %d domains", domainsMax), "remove some"}
+	}
+	return nil
+}
+
+func allLabels(domain string) bool {
+	for label := range strings.SplitSeq(domain, ".") {
+		if !labelShape.MatchString(label) {
+			return false
+		}
+	}
+	return true
+}
+
+func label(text string) (string, *fault) {
+	if !labelShape.MatchString(text) {
+		return "", &fault{"it is not part of a host name", "write lower-case letters, digits and hyphens"}
+	}
+	return text, nil
+}
+
+func projectOrNone(text string) (string, *fault) {
+	if text != "" && !projectShape.MatchString(text) {
+		return "", &fault{"it is not a project id", "write up to 30 lower-case letters, digits and hyphens"}
+	}
+	return text, nil
+}
+
+// runAs checks that the user exists and that we may become it.
+func runAs(text string) (string, *fault) {
+	if text == "" {
+		return "", nil
+	}
+	if _, err := user.Lookup(text); err != nil {
+		return "", &fault{"there is no such user on this machine", "make one, as with: useradd --system " + text}
+	}
+	if me, err := user.Current(); os.Geteuid() != 0 && (err != nil || me.Username != text) {
+		return "", &fault{"only root may run apps as another user", "start the server as root, or leave this out"}
+	}
+	return text, nil
+}
+
+func yesNo(at func(*Config) *bool) func(*Config, string) *fault {
+	return func(c *Config, text string) *fault {
+		switch strings.ToLower(text) {
+		case "true", "yes", "on", "1":
+			*at(c) = true
+		case "false", "no", "off", "0":
+			*at(c) = false
+		default:
+			return &fault{"it is neither yes nor no", "write true or false"}
+		}
+		return nil
+	}
+}
+
+func stopWithin(c *Config, text string) *fault {
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		return &fault{"it is not a duration", "write it as in 45s or 2m"}
+	}
+	if d < stopWithinMin || d > stopWithinMax {
+		return &fault{"it is out of bounds", fmt.Sprintf("write %v to %v", stopWithinMin, stopWithinMax)}
+	}
+	c.StopWithin = d
+	return nil
+}
+
+func window(c *Config, text string) *fault {
+	w, err := ParseWindow(text)
+	if err != nil {
+		return &fault{err.Error(), "write it as in 02:00-05:00, Sat,Sun 22:00-04:00 or always"}
+	}
+	c.Maintenance = w
+	return nil
+}
+
+// units of sizes; the longer suffix first where one ends in the other. K, M and
+// G count in thousands, as disks are sold.
+var units = []struct {
+	suffix string
+	bytes  float64
+}{
+	{"KIB", 1 << 10}, {"MIB", 1 << 20}, {"GIB", 1 << 30}, {"TIB", 1 << 40},
+	{"KB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"TB", 1e12}, {"B", 1},
+}
+
+// size sets a number of bytes.
+func size(at func(*Config) *int64) func(*Config, string) *fault {
+	return func(c *Config, text string) *fault {
+		const how = "write it as in 500MB, 5GB or 1.5TB"
+		number, unit := strings.ToUpper(strings.TrimSpace(text)), 0.0
+		for _, u := range units {
+			if rest, ok := strings.CutSuffix(number, u.suffix); ok {
+				number, unit = strings.TrimSpace(rest), u.bytes
+				break
+			}
+		}
+		n, err := strconv.ParseFloat(number, 64)
+		if unit == 0 || err != nil || !(n >= 0) { // NaN is no size either
+			return &fault{"it is not a size", how}
+		}
+		if n*unit < sizeMin || n*unit > 1e18 {
+			return &fault{"it is out of bounds", "write 100MB or more"}
+		}
+		*at(c) = int64(n * unit)
+		return nil
+	}
+}
+
+var levels = map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}
+
+func level(c *Config, text string) *fault {
+	l, ok := levels[strings.ToLower(text)]
+	if !ok {
+		return &fault{"it is not a level", "write debug, info, warn or error"}
+	}
+	c.LogLevel = l
+	return nil
+}
+
+func oneOf(at func(*Config) *string, words ...string) func(*Config, string) *fault {
+	return func(c *Config, text string) *fault {
+		if !slices.Contains(words, text) {
+			return &fault{"it is not known", spelling.DidYouMean(text, slices.Values(words), "write "+strings.Join(words, " or "))}
+		}
+		*at(c) = text
+		return nil
+	}
+}
