@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bufio"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -107,13 +108,44 @@ func TestTwoForOneAppAreRefused(t *testing.T) {
 	}
 }
 
-// A pipe that closes is a stop, not an orphaned app.
+// A pipe that closes is a stop, not an orphaned app. SIGPIPE alone is none: it
+// comes with each write to a connection that a client has reset, too.
 func TestAClosedPipeStops(t *testing.T) {
 	t.Parallel()
-	h := start(t, "../examples/echo", "--instances=1")
+	data := t.TempDir()
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer read.Close()
+	h := &holdfast{t: t, data: data, done: make(chan struct{})}
+	h.cmd = command(data, "run", "--port=0", "--data="+data, "../examples/echo", "--instances=1")
+	h.cmd.Stdout = write
+	if err := h.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	write.Close()
+	go func() {
+		h.cmd.Wait()
+		close(h.done)
+	}()
+	t.Cleanup(h.stop)
+	for lines := bufio.NewScanner(read); h.url == ""; {
+		if !lines.Scan() {
+			t.Fatal("it ended before it served")
+		}
+		h.url = address.FindString(lines.Text())
+	}
 	h.cmd.Process.Signal(syscall.SIGPIPE)
+	for range 3 { // also the third answer comes from it
+		if status, _ := h.get("/"); status != 200 {
+			t.Fatalf("after SIGPIPE it answers %d", status)
+		}
+	}
+	read.Close()
+	kill(t, h, h.instances()[0]) // which it reports
 	h.exitCode()
-	if left := processesOf(t, h.data); len(left) > 0 {
+	if left := processesOf(t, data); len(left) > 0 {
 		t.Errorf("processes %v are left", left)
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"os/signal"
 	"strconv"
 	"strings"
 	"sync"
@@ -210,27 +209,4 @@ func (r *runner) serve(ctx context.Context, v app.Version, port int) error {
 		return nil
 	}
 	return err
-}
-
-// heedSignals turns the first signal into a polite stop and the second into a
-// quick one. SIGPIPE counts too: who pipes our output into head still wants
-// the app stopped, not orphaned.
-func (r *runner) heedSignals(ctx, hurry context.Context, stop, cut func()) {
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
-	defer signal.Stop(signals)
-	select {
-	case <-signals:
-	case <-ctx.Done():
-	}
-	// Said before stopping, so that it stands before what stopping prints.
-	if ctx.Err() == nil {
-		r.screen.say("\nStopping: a goodbye to every socket, then up to 30 s for the app. Ctrl-C again does it at once.")
-	}
-	stop()
-	select {
-	case <-signals:
-		cut()
-	case <-hurry.Done(): // all is over
-	}
 }
