@@ -1,5 +1,5 @@
 // Package driver is the contract with whatever runs instances. A driver starts,
-// stops and lists; it knows nothing of traffic, health or how many there should
+// warns, stops and lists; it knows nothing of traffic, health or how many there should
 // be, so it cannot misjudge them. The suite in drivertest says what each
 // implementation must do; memory, in a map, is the smallest one.
 package driver
@@ -24,6 +24,14 @@ type Driver interface {
 	// given up and the instance is ended by force.
 	Stop(ctx context.Context, id string, grace time.Duration) error
 
+	// Warn tells the app of an instance that it drains: the file that its
+	// environment names as HOLDFAST_DRAIN_FILE appears, which did not exist
+	// before, and then, if its version says DrainSignal, its main process gets
+	// SIGUSR1. It does not wait for what the app makes of that. A second call
+	// does nothing, also after our own restart, and so does one for an instance
+	// that has exited or does not exist.
+	Warn(ctx context.Context, id string) error
+
 	// List is the truth, also right after our own restart: every instance that
 	// was started and not yet stopped, whether it still runs or has exited.
 	// The order is by id.
@@ -41,7 +49,8 @@ type Running struct {
 	Key    app.Key
 	Addr   string // host:port given to the app
 	Born   time.Time
-	Exited bool      // the app ended by itself; Stop forgets it
-	Exit   string    // how, for people: "exit status 1", "killed by SIGKILL", "out of memory (limit 614 MB)"
-	Ended  time.Time // when it exited
+	CPU    time.Duration // that its processes have used since it started, never less than before; 0: not known
+	Exited bool          // the app ended by itself; Stop forgets it
+	Exit   string        // how, for people: "exit status 1", "killed by SIGKILL", "out of memory (limit 614 MB)"
+	Ended  time.Time     // when it exited
 }

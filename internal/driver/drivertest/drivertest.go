@@ -37,12 +37,26 @@ type Subject struct {
 	// themselves with exit status 3 as soon as they start.
 	Polite, Stubborn, Brief app.Version
 
+	// Heeding's instances run as Polite's do and ask for the signal that says
+	// that they drain. Busy's use CPU time in portions, for Work; it is the zero
+	// Version where the driver cannot tell CPU time.
+	Heeding, Busy app.Version
+
 	// Settle returns once the instance's app runs, so that what it does with
 	// signals is as its version says.
 	Settle func(t *testing.T, id string)
 
 	// Crash makes the instance's app end by itself with a non-zero exit.
 	Crash func(t *testing.T, id string)
+
+	// Heard is what an instance's app, of Polite or of Heeding, has been told of
+	// its draining until now, in order: "file" when it finds its drain file,
+	// "signal" for each signal. Nothing is told before Settle has returned.
+	Heard func(t *testing.T, id string) []string
+
+	// Work makes an instance of Busy use a portion of CPU time, some of it in
+	// a process that ends with it: 20 ms at least.
+	Work func(t *testing.T, id string)
 
 	// Restart puts a new driver in the place of the one that is there, whose
 	// Run has ended, as a new process of ours would.
@@ -67,6 +81,10 @@ func Test(t *testing.T, open func(t *testing.T) Subject) {
 		{"a second stop ends the grace", stopTwice},
 		{"stop while starting leaves nothing", stopWhileStarting},
 		{"an id can be used again", startAgain},
+		{"a warning is heard once", warn},
+		{"a warning of nobody does nothing", warnNobody},
+		{"a warning after a restart", warnAfterRestart},
+		{"CPU time is told", cpu},
 		{"calls from everywhere", concurrent},
 		{"a restart keeps what is there", restart},
 		{"run returns when its context ends", runReturns},
@@ -217,12 +235,12 @@ func startIsListed(t *testing.T, s *subject) {
 
 func startTwice(t *testing.T, s *subject) {
 	s.start("a", s.Polite)
-	first := s.list()
+	first := still(s.list())
 	s.start("a", s.Polite)
 	other := s.Polite
 	other.Key.Version = "other"
 	s.start("a", other)
-	if again := s.list(); !slices.Equal(first, again) {
+	if again := still(s.list()); !slices.Equal(first, again) {
 		t.Errorf("List = %+v after a second Start, want %+v", again, first)
 	}
 	// An exited instance is still there: only Stop makes room for another.
@@ -374,6 +392,137 @@ func startAgain(t *testing.T, s *subject) {
 	}
 }
 
+func (s *subject) warn(ids ...string) {
+	s.t.Helper()
+	for _, id := range ids {
+		if err := s.Driver.Warn(context.Background(), id); err != nil {
+			s.t.Errorf("Warn(%s) = %v", id, err)
+		}
+	}
+}
+
+// untilHeard waits for what the app has been told, and sees that it was no more.
+func (s *subject) untilHeard(id string, want ...string) {
+	s.t.Helper()
+	var got []string
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		if got = s.Heard(s.t, id); len(got) >= len(want) {
+			break
+		}
+	}
+	if !slices.Equal(got, want) {
+		s.t.Errorf("%s has heard %q, want %q", id, got, want)
+	}
+}
+
+func warn(t *testing.T, s *subject) {
+	s.start("a", s.Polite)
+	s.start("b", s.Heeding)
+	s.start("c", s.Heeding)
+	for _, id := range []string{"a", "b", "c"} {
+		s.Settle(t, id)
+	}
+	s.warn("a", "b", "b", "b", "a")
+	s.untilHeard("a", "file")
+	s.untilHeard("b", "file", "signal")
+	s.untilHeard("c")
+	// Whatever it did with the signal, it runs.
+	for _, r := range s.list() {
+		if r.Exited {
+			t.Errorf("%s exited: %s", r.ID, r.Exit)
+		}
+	}
+	s.warn("b", "c")
+	s.untilHeard("c", "file", "signal")
+	s.untilHeard("b", "file", "signal")
+	s.stop("b") // a warned instance ends as any other
+	s.stop("b")
+	s.start("b", s.Heeding) // and what comes after it knows nothing of that
+	s.Settle(t, "b")
+	s.untilHeard("b")
+}
+
+func warnNobody(t *testing.T, s *subject) {
+	s.warn("never-was")
+	s.start("a", s.Brief)
+	s.untilExited("a")
+	s.warn("a")
+	s.stop("a")
+	s.warn("a")
+	s.wantIDs()
+	s.start("b", s.Heeding)
+	s.Settle(t, "b")
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := s.Driver.Warn(ended, "b"); !errors.Is(err, context.Canceled) {
+		t.Errorf("Warn with an ended context = %v, want %v", err, context.Canceled)
+	}
+	s.untilHeard("b")
+}
+
+func warnAfterRestart(t *testing.T, s *subject) {
+	s.start("a", s.Heeding)
+	s.start("b", s.Heeding)
+	s.Settle(t, "a")
+	s.Settle(t, "b")
+	s.warn("a")
+	s.untilHeard("a", "file", "signal")
+	s.unwatch()
+	s.Driver = s.Restart(t)
+	s.watch()
+	s.warn("a", "b")
+	s.untilHeard("b", "file", "signal")
+	s.untilHeard("a", "file", "signal")
+}
+
+func cpu(t *testing.T, s *subject) {
+	if s.Busy.Artifact.Command == "" {
+		t.Skip("this driver cannot tell CPU time here")
+	}
+	s.start("a", s.Busy)
+	s.start("b", s.Busy)
+	s.Settle(t, "a")
+	s.Settle(t, "b")
+	used := func(id string) time.Duration {
+		t.Helper()
+		r, ok := s.find(id)
+		if !ok || r.Exited {
+			t.Fatalf("%s is listed as %+v", id, r)
+		}
+		return r.CPU
+	}
+	grows := func(id string, before time.Duration) time.Duration {
+		t.Helper()
+		for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+			now := used(id)
+			if now < before {
+				t.Errorf("%s had used %v, and now %v", id, before, now)
+			}
+			if now >= before+20*time.Millisecond {
+				return now
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%s has used %v, and %v after it worked", id, before, now)
+			}
+		}
+	}
+	before := used("a")
+	for range 3 {
+		s.Work(t, "a")
+		before = grows("a", before)
+	}
+	s.unwatch()
+	s.Driver = s.Restart(t)
+	s.watch()
+	if now := used("a"); now < before {
+		t.Errorf("a had used %v, and %v after a restart", before, now)
+	}
+	s.Work(t, "a")
+	if a, b := grows("a", before), used("b"); b >= a {
+		t.Errorf("b has used %v and did nothing, while a used %v", b, a)
+	}
+}
+
 func concurrent(t *testing.T, s *subject) {
 	var wg sync.WaitGroup
 	for g := range 4 {
@@ -385,6 +534,9 @@ func concurrent(t *testing.T, s *subject) {
 				}
 				if _, err := s.Driver.List(context.Background()); err != nil {
 					t.Errorf("List = %v", err)
+				}
+				if err := s.Driver.Warn(context.Background(), id); err != nil {
+					t.Errorf("Warn(%s) = %v", id, err)
 				}
 				if err := s.Driver.Stop(context.Background(), id, grace); err != nil {
 					t.Errorf("Stop(%s) = %v", id, err)
@@ -434,7 +586,16 @@ func same(a, b driver.Running) bool {
 		return false
 	}
 	a.Born, a.Ended, b.Born, b.Ended = time.Time{}, time.Time{}, time.Time{}, time.Time{}
+	a.CPU, b.CPU = 0, 0
 	return a == b
+}
+
+// still is the list without what changes while nothing happens.
+func still(list []driver.Running) []driver.Running {
+	for i := range list {
+		list[i].CPU = 0
+	}
+	return list
 }
 
 func runReturns(t *testing.T, s *subject) {

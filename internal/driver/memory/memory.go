@@ -20,7 +20,8 @@ import (
 var _ driver.Driver = (*Driver)(nil)
 
 // Driver keeps instances in a map. Besides the contract it has a few methods
-// by which a test plays the app's part: Crash, Exit, Refuse, Doom and Linger.
+// by which a test plays the app's part: Crash, Exit, Burn, Refuse, Doom and
+// Linger, and Heard, by which it listens as the app does.
 type Driver struct {
 	mu        sync.Mutex // guards the following
 	instances map[string]*instance
@@ -34,6 +35,7 @@ type Driver struct {
 type instance struct {
 	driver.Running
 	version  app.Version
+	heard    []string // what Warn has told it
 	stopping bool
 	force    chan struct{} // closed when the wait for a polite end is over
 	gone     chan struct{} // closed when it is not listed any more
@@ -87,6 +89,26 @@ func (d *Driver) Exit(id, how string) bool {
 	in.Exited, in.Exit, in.Ended = true, how, time.Now()
 	d.hintLocked()
 	return true
+}
+
+// Burn makes the instance's app use so much more CPU time, if it runs.
+func (d *Driver) Burn(id string, t time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if in := d.instances[id]; in != nil && !in.Exited {
+		in.CPU += t
+	}
+}
+
+// Heard is what the instance's app has been told of its draining, in order:
+// "file" and, if its version asks for it, "signal". Nothing: it has not.
+func (d *Driver) Heard(id string) []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if in := d.instances[id]; in != nil {
+		return slices.Clone(in.heard)
+	}
+	return nil
 }
 
 // Version returns what the instance was started with.
@@ -180,6 +202,24 @@ func (d *Driver) Stop(ctx context.Context, id string, grace time.Duration) error
 	delete(d.instances, id)
 	close(in.gone)
 	d.hintLocked()
+	return nil
+}
+
+// Warn implements driver.Driver.
+func (d *Driver) Warn(ctx context.Context, id string) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("warn instance %s: %w", id, err)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	in := d.instances[id]
+	if in == nil || in.Exited || len(in.heard) > 0 {
+		return nil
+	}
+	in.heard = []string{"file"}
+	if in.version.DrainSignal {
+		in.heard = append(in.heard, "signal")
+	}
 	return nil
 }
 

@@ -28,12 +28,15 @@ func TestContract(t *testing.T) {
 			}
 			return ""
 		})
-		stubborn := version("stubborn")
+		stubborn, heeding := version("stubborn"), version("heeding")
+		heeding.DrainSignal = true
 		return drivertest.Subject{
 			Driver:   d,
 			Polite:   version("polite"),
 			Stubborn: stubborn,
 			Brief:    version("brief"),
+			Heeding:  heeding,
+			Busy:     version("busy"),
 			Settle: func(t *testing.T, id string) {
 				if v, _ := d.Version(id); v.Key == stubborn.Key {
 					d.Linger(time.Hour)
@@ -44,6 +47,8 @@ func TestContract(t *testing.T) {
 					t.Errorf("instance %s has no app to crash", id)
 				}
 			},
+			Heard:   func(t *testing.T, id string) []string { return d.Heard(id) },
+			Work:    func(t *testing.T, id string) { d.Burn(id, 30*time.Millisecond) },
 			Restart: func(t *testing.T) driver.Driver { return d },
 		}
 	})

@@ -28,7 +28,7 @@ const (
 )
 
 // environment builds an app's environment. Later ones win: ours, what the
-// runtime adds, what the app asks for, what App Engine sets.
+// runtime adds, what the app asks for, what App Engine and we set.
 func environment(mark string, in *instance, v app.Version, user identity, soften bool) []string {
 	env := map[string]string{"PATH": defaultPath}
 	for _, name := range inherited {
@@ -56,6 +56,7 @@ func environment(mark string, in *instance, v app.Version, user identity, soften
 	env["GAE_MEMORY_MB"] = strconv.Itoa(v.Resources.MemoryMB())
 	env["GOOGLE_CLOUD_PROJECT"] = v.Key.App
 	env[markVariable] = mark
+	env[drainVariable] = drainFile(in.dir)
 
 	list := make([]string, 0, len(env))
 	for name, value := range env {

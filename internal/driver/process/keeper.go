@@ -89,7 +89,7 @@ func keep(dir string) error {
 	runtime.LockOSThread()
 	k := &keeper{dir: dir, signals: make(chan os.Signal, 4), children: make(chan os.Signal, 1)}
 	// Caught, not ignored: what is ignored stays ignored in the app.
-	signal.Notify(k.signals, unix.SIGTERM, unix.SIGUSR1, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT)
+	signal.Notify(k.signals, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT)
 	signal.Notify(k.children, unix.SIGCHLD)
 	for _, fd := range []int{reportFD, aliveFD, holdFD} {
 		unix.CloseOnExec(fd)
@@ -252,6 +252,12 @@ func (k *keeper) hold() {
 					k.say("stop: sent SIGTERM")
 					unix.Kill(-k.app, unix.SIGTERM)
 					tick.Reset(reapInterval)
+				}
+			case unix.SIGUSR2:
+				// Not yet waited for, its number is still its own.
+				if !k.ended && !k.stopping {
+					unix.Kill(k.app, unix.SIGUSR1)
+					k.say("it drains: sent SIGUSR1")
 				}
 			case unix.SIGUSR1:
 				k.stopping = true

@@ -46,22 +46,37 @@ func preferForKilling() {
 	os.WriteFile("/proc/self/oom_score_adj", []byte(strconv.Itoa(killScore)), 0)
 }
 
-// stat reads what we need of /proc/PID/stat.
-func stat(pid int) (parent int, start int64, ok bool) {
+// procStat is what we need of /proc/PID/stat.
+type procStat struct {
+	parent      int
+	start       int64 // in ticks since the machine was started
+	own, waited int64 // CPU time of itself and of children it has waited for, in ticks
+}
+
+func stat(pid int) (s procStat, ok bool) {
 	data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
-		return 0, 0, false
+		return procStat{}, false
 	}
 	// The name, in parentheses, may hold anything, parentheses included.
 	_, rest, found := cutLast(data, ')')
 	fields := strings.Fields(string(rest))
 	if !found || len(fields) < 20 {
-		return 0, 0, false
+		return procStat{}, false
 	}
-	// proc(5) counts from 1 and these begin with field 3.
-	parent, err1 := strconv.Atoi(fields[4-3])
-	start, err2 := strconv.ParseInt(fields[22-3], 10, 64)
-	return parent, start, err1 == nil && err2 == nil
+	ok = true
+	number := func(field int) int64 { // proc(5) counts from 1 and these begin with field 3
+		n, err := strconv.ParseInt(fields[field-3], 10, 64)
+		ok = ok && err == nil
+		return n
+	}
+	s = procStat{
+		parent: int(number(4)),
+		own:    number(14) + number(15),
+		waited: number(16) + number(17),
+		start:  number(22),
+	}
+	return s, ok
 }
 
 func cutLast(b []byte, sep byte) (before, after []byte, found bool) {
@@ -75,8 +90,8 @@ func cutLast(b []byte, sep byte) (before, after []byte, found bool) {
 // startTime is when the process began, in ticks since the machine did; 0 when
 // it cannot be told.
 func startTime(pid int) int64 {
-	_, start, _ := stat(pid)
-	return start
+	s, _ := stat(pid)
+	return s.start
 }
 
 // bootID names the time since the machine was started.
@@ -109,8 +124,8 @@ func processes() []int {
 func descendants() []int {
 	children := map[int][]int{}
 	for _, pid := range processes() {
-		if parent, _, ok := stat(pid); ok {
-			children[parent] = append(children[parent], pid)
+		if s, ok := stat(pid); ok {
+			children[s.parent] = append(children[s.parent], pid)
 		}
 	}
 	var all []int

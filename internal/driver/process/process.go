@@ -25,6 +25,8 @@
 //	Dir/ID/exit.json           how and when the app ended; written by the keeper
 //	Dir/ID/keeper.err          what a keeper says that fails
 //	Dir/ID/app, Dir/ID/tmp     the working copy, and TMPDIR
+//	Dir/ID/notice/draining     there once the instance drains: HOLDFAST_DRAIN_FILE
+//	Dir/ID/warned              there once the app has been told so
 //	Logs/ID.log                stays when the instance goes
 //
 // A lock cannot be left behind as a pid can be, and so "is its keeper alive?"
@@ -92,6 +94,7 @@ type Driver struct {
 	instances map[string]*instance
 	watchers  map[*watcher]bool
 	ports     ports
+	treeRead  time.Time // when CPU times were last read from the process table
 	closed    bool
 }
 
@@ -194,11 +197,17 @@ type instance struct {
 	// Guarded by Driver.mu.
 	stop *stop // the Stop that is under way
 
+	warning sync.Mutex // held by the Warn that is under way, around the others
+
 	mu     sync.Mutex // guards the following; never held together with Driver.mu
 	alive  *os.File   // asks the keeper's lock; nil until the keeper has started
 	keeper keeperRecord
 	child  *os.Process // the keeper while it is our child and not yet waited for
 	exit   *exitRecord // once it has ended
+
+	metered bool          // meter has been looked for
+	meter   string        // the file that counts its CPU time; "": none does
+	cpu     time.Duration // as last measured
 }
 
 // adopted is a channel that is closed already: what an earlier driver started
@@ -221,11 +230,15 @@ func (d *Driver) List(ctx context.Context) ([]driver.Running, error) {
 	}
 	d.mu.Unlock()
 	list := make([]driver.Running, 0, len(all))
+	d.measure(all)
 	for _, in := range all {
 		r := driver.Running{ID: in.record.ID, Key: in.record.Key, Addr: in.record.Addr, Born: in.record.Born}
 		if e := d.settle(in); e != nil {
 			r.Exited, r.Exit, r.Ended = true, e.How, e.Ended
 		}
+		in.mu.Lock()
+		r.CPU = in.cpu
+		in.mu.Unlock()
 		list = append(list, r)
 	}
 	slices.SortFunc(list, func(a, b driver.Running) int { return strings.Compare(a.ID, b.ID) })

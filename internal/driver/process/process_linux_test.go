@@ -165,6 +165,45 @@ echo written > file; echo temp > "$TMPDIR/file"; ls .. 2>&1; cat ../instance.jso
 	}
 }
 
+// An app of another user finds its drain file and cannot make or remove it.
+func TestAnotherUserIsWarned(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("only root can start apps as another user")
+	}
+	if _, err := user.Lookup("nobody"); err != nil {
+		t.Skip("there is no user nobody: ", err)
+	}
+	cfg := configAt(t)
+	enterable(t, cfg.Dir)
+	cfg.User = "nobody"
+	w := openAt(t, cfg)
+	v := script(t, "v1", `trap 'echo signal' USR1
+ls -A "$(dirname "$HOLDFAST_DRAIN_FILE")" && [ ! -e "$HOLDFAST_DRAIN_FILE" ] && echo not yet
+touch "$HOLDFAST_DRAIN_FILE" && echo forged
+touch ready; until [ -e "$HOLDFAST_DRAIN_FILE" ]; do sleep 0.01; done
+cat "$HOLDFAST_DRAIN_FILE" && ls -A "$(dirname "$HOLDFAST_DRAIN_FILE")"
+rm -f "$HOLDFAST_DRAIN_FILE" && echo removed
+echo heard; while :; do sleep 0.01; done`)
+	v.DrainSignal = true
+	enterable(t, v.Artifact.Dir)
+	w.start("a", v)
+	w.file("a", "ready")
+	if err := w.Warn(context.Background(), "a"); err != nil {
+		t.Fatal(err)
+	}
+	log := ""
+	until(t, "its log", func() bool {
+		log = w.log("a")
+		return strings.Contains(log, "out heard") && strings.Contains(log, "out signal")
+	})
+	for want, times := range map[string]int{"out not yet": 1, "out draining": 1, "out signal": 1, "sys it drains: sent SIGUSR1": 1, "out forged": 0, "out removed": 0} {
+		if strings.Count(log, want+"\n") != times {
+			t.Errorf("log:\n%swant %q %d times", log, want, times)
+		}
+	}
+}
+
 // enterable opens the test's own directories above path to everybody.
 func enterable(t *testing.T, path string) {
 	t.Helper()

@@ -242,9 +242,13 @@ func gone(t testing.TB, what string, pid int) {
 func TestContract(t *testing.T) {
 	drivertest.Test(t, func(t *testing.T) drivertest.Subject {
 		w := open(t)
+		heeding := script(t, "heeding", heeding)
+		heeding.DrainSignal = true
 		return drivertest.Subject{
 			Driver:   w.Driver,
 			Polite:   script(t, "polite", polite),
+			Heeding:  heeding,
+			Busy:     worker(t),
 			Stubborn: script(t, "stubborn", "trap '' TERM; touch ready; exec sleep 1000"),
 			Brief:    script(t, "brief", "exit 3"),
 			Settle:   func(t *testing.T, id string) { w.file(id, "ready") },
@@ -253,9 +257,48 @@ func TestContract(t *testing.T) {
 					t.Error(err)
 				}
 			},
+			Heard: func(t *testing.T, id string) []string { return heard(t, w, id) },
+			Work: func(t *testing.T, id string) {
+				if err := os.WriteFile(w.path(id, "work"), nil, 0o600); err != nil {
+					t.Error(err)
+				}
+				until(t, "the end of its work", func() bool { _, err := os.Stat(w.path(id, "work")); return err != nil })
+			},
 			Restart: func(t *testing.T) driver.Driver { w.restart(); return w.Driver },
 		}
 	})
+}
+
+// heeding is an app that notes each signal, and whether it found the file by then.
+const heeding = `trap 'echo signal "$(cd "$(dirname "$HOLDFAST_DRAIN_FILE")" && ls)" >> heard' USR1
+touch ready; while :; do sleep 0.01; done`
+
+// heard looks for the file where the app would look.
+func heard(t *testing.T, w *world, id string) (all []string) {
+	t.Helper()
+	if _, err := os.Stat(drainFile(filepath.Join(w.cfg.Dir, id))); err == nil {
+		all = append(all, "file")
+	}
+	data, _ := os.ReadFile(w.path(id, "heard"))
+	for line := range strings.Lines(string(data)) {
+		if line != "signal draining\n" {
+			t.Errorf("%s heard %q: the file was not there before the signal", id, line)
+		}
+		all = append(all, "signal")
+	}
+	return all
+}
+
+// worker is an app that uses CPU time, when a file asks for it, in a child.
+func worker(t *testing.T) app.Version {
+	if runtime.GOOS != "linux" {
+		return app.Version{}
+	}
+	return script(t, "busy", `touch ready
+while :; do
+	if [ -e work ]; then bash -c 'times=0; until [ $times -ge 60000 ]; do times=$((times+1)); done'; rm work; fi
+	sleep 0.1
+done`)
 }
 
 func TestExitTexts(t *testing.T) {
@@ -320,12 +363,13 @@ func TestEnvironment(t *testing.T) {
 		"PORT": port, "GAE_INSTANCE": "a", "GAE_SERVICE": "default", "GAE_VERSION": "v1", "GAE_MEMORY_MB": "614",
 		"GOOGLE_CLOUD_PROJECT": "shop", "GREETING": "hello = world\nagain", "NODE_ENV": "production", "BOTH": "version",
 		"TZ": "Europe/Berlin", "TMPDIR": filepath.Join(w.Driver.cfg.Dir, "a", "tmp"), "HOLDFAST_INSTANCE": w.mark("a"),
+		"HOLDFAST_DRAIN_FILE": filepath.Join(w.Driver.cfg.Dir, "a", "notice", "draining"),
 	} {
 		if got, ok := lookEnv(env, name); got != want || !ok {
 			t.Errorf("%s = %q, want %q", name, got, want)
 		}
 	}
-	allowed := append([]string{"HOME", "BOTH", "GREETING", "NODE_ENV", "PORT", "TMPDIR", "GOOGLE_CLOUD_PROJECT", "HOLDFAST_INSTANCE",
+	allowed := append([]string{"HOME", "BOTH", "GREETING", "NODE_ENV", "PORT", "TMPDIR", "GOOGLE_CLOUD_PROJECT", "HOLDFAST_INSTANCE", "HOLDFAST_DRAIN_FILE",
 		"GAE_INSTANCE", "GAE_SERVICE", "GAE_VERSION", "GAE_MEMORY_MB", "GOMEMLIMIT", "NODE_OPTIONS",
 		"PWD", "SHLVL", "_", "OLDPWD"}, inherited...) // the last four are bash's own
 	for _, kv := range env {

@@ -30,6 +30,8 @@ const (
 	stderrFile = "keeper.err"
 	appDir     = "app"
 	tmpDir     = "tmp"
+	noticeDir  = "notice"
+	warnedFile = "warned"
 )
 
 // trashPrefix marks what is being removed: it is no instance any more, even
@@ -49,6 +51,8 @@ type record struct {
 	Log      string    `json:"log"`
 	MemoryMB int       `json:"memory_mb"`
 	Groups   []string  `json:"groups"` // its cgroups, as directories
+
+	DrainSignal bool `json:"drain_signal"` // the app wants to hear SIGUSR1 when it drains
 }
 
 // spec is what a keeper starts. It holds the app's environment, and so is

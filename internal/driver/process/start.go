@@ -70,6 +70,8 @@ func (d *Driver) start(ctx context.Context, id string, v app.Version) error {
 			Log:      filepath.Join(d.cfg.Logs, id+".log"),
 			MemoryMB: v.Resources.MemoryMB(),
 			Groups:   d.limits.groups(id),
+
+			DrainSignal: v.DrainSignal,
 		},
 		dir:     filepath.Join(d.cfg.Dir, id),
 		started: make(chan struct{}),
@@ -134,6 +136,9 @@ func (d *Driver) make(ctx context.Context, in *instance, v app.Version, hold *os
 		return fmt.Errorf("copy the build: %w", err)
 	}
 	if err := makeDir(filepath.Join(in.dir, tmpDir), 0o700, d.user); err != nil {
+		return err
+	}
+	if err := makeDir(filepath.Join(in.dir, noticeDir), 0o755, identity{}); err != nil {
 		return err
 	}
 	if err := d.limits.create(in.record.ID, v.Resources); err != nil {
