@@ -28,6 +28,8 @@ func (r *reader) settings() section {
 		"holdfast.websocket_timeout": r.duration(&v.Sockets.MaxAge, time.Second, longest, "never"),
 		"holdfast.drain":             r.duration(&v.Drain, time.Second, 24*time.Hour, "at once"),
 		"holdfast.max_age":           r.duration(&v.MaxAge, time.Second, longest, "never"),
+		"holdfast.drain_signal":      r.only("SIGUSR1", &v.DrainSignal, "without it no signal is sent, and HOLDFAST_DRAIN_FILE alone tells the app that it drains"),
+		"holdfast.rebalance":         r.only("gentle", &v.Rebalance, "without it sockets stay where they are"),
 
 		"holdfast.ping_interval":           r.duration(&v.Sockets.PingInterval, time.Second, 24*time.Hour, "never"),
 		"holdfast.max_message_bytes":       r.bytes(&v.Sockets.MaxMessageBytes),
@@ -62,6 +64,20 @@ func (r *reader) beta(n *node) {
 			r.v.Beta = map[string]string{}
 		}
 		r.v.Beta[key] = v.text
+	}
+}
+
+// only reads a setting that can be one word, or else is left out.
+func (r *reader) only(word string, on *bool, without string) value {
+	return func(n *node) {
+		if !r.is(n, scalar) {
+			return
+		}
+		if n.text != word {
+			r.wrong(n, without, "%s must be %s, not %s", n.name, word, quote(n.text))
+			return
+		}
+		*on = true
 	}
 }
 

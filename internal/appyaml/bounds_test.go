@@ -53,6 +53,8 @@ func TestBounds(t *testing.T) {
 		{path: "beta_settings: {holdfast.websocket_timeout: %s}", good: "0 1 3600 3600s 1h30m 7d 1.5d 7d12h 1s '60'", bad: "-1 -1s d x 0.5 5000d '7 d' 1h-30m .inf 7d-1h 7d+1h"},
 		{path: "beta_settings: {holdfast.drain: %s}", good: "0 1s 24h 1d 86400", bad: "25h 86401 0.1s -1"},
 		{path: "beta_settings: {holdfast.max_age: %s}", good: "0 0s 1s 168h 7d", bad: "-1 weekly"},
+		{path: "beta_settings: {holdfast.drain_signal: %s}", good: "SIGUSR1 'SIGUSR1'", bad: "SIGUSR2 sigusr1 USR1 10 true '' [SIGUSR1]"},
+		{path: "beta_settings: {holdfast.rebalance: %s}", good: "gentle 'gentle'", bad: "Gentle hard true off '' {}"},
 		{path: "env_variables: {%s: x}", good: "A a_1 _ gae_x", bad: "GAE GAE_X GAEX 1 a-b a.b ''"},
 		{path: "skip_files: %s", good: "^a$ '.*\\.py[co]' '[^a]'", bad: "(?=a) '(a)\\1' ( *a"},
 		{path: "env_variables: {A: '%s'}", good: strings.Repeat("x", maxVariableBytes-2), bad: strings.Repeat("x", maxVariableBytes-1)},
