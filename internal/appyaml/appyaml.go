@@ -20,7 +20,7 @@ import "holdfast/internal/app"
 // app.ErrInvalid; the version is then zero. Any bytes may be given: hostile
 // ones are refused in bounded time and memory.
 func Parse(name string, data []byte) (app.Version, []Warning, error) {
-	src := &source{name: name}
+	src := &source{name: name, least: `an app.yaml has at least "runtime:" and "env: flex"`}
 	root := src.tree(data)
 	if root == nil {
 		return app.Version{}, nil, src.failure()

@@ -84,6 +84,7 @@ type place struct{ line, column int }
 // source is a file's text and what there is to say about it.
 type source struct {
 	name     string
+	least    string // what such a file must have, for who wrote something else
 	lines    []string
 	errors   Errors
 	more     int // errors beyond maxErrors

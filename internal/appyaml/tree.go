@@ -70,12 +70,12 @@ func (s *source) tree(data []byte) *node {
 		return nil
 	}
 	if body == nil {
-		s.fail(place{1, 1}, "the file is empty", `an app.yaml has at least "runtime:" and "env: flex"`)
+		s.fail(place{1, 1}, "the file is empty", s.least)
 		return nil
 	}
 	root := s.convert(body)
 	if root.kind != mapping {
-		s.fail(root.place, "the file must be a mapping of keys to values, not "+root.kind.String(), `write keys such as "runtime: python"`)
+		s.fail(root.place, "the file must be a mapping of keys to values, not "+root.kind.String(), s.least)
 		return nil
 	}
 	return root
