@@ -133,10 +133,10 @@ func address(hostport string) netip.Addr {
 	return a.Addr().Unmap().WithZone("")
 }
 
-// find says which service the host means, by the newest table.
+// find says which service host and path mean, by the newest table.
 func (x *exchange) find() (ok bool) {
 	x.table = x.r.table.Load()
-	x.place, ok = find(x.req.Host, x.r.names, &x.table.routes)
+	x.place, ok = find(x.req.Host, x.req.URL.Path, x.r.names, &x.table.routes)
 	return ok
 }
 

@@ -20,8 +20,8 @@ type names struct {
 // hostMax is the longest name DNS carries, in bytes.
 const hostMax = 253
 
-// find says where a request for host goes; ok is false where nothing of ours
-// answers to that name.
+// find says where a request for host and path goes; ok is false where nothing
+// of ours answers to that name. path is without query, its escapes undone.
 //
 //	[VERSION-dot-][SERVICE-dot-]PROJECT[.REGION.r].DOMAIN
 //
@@ -39,19 +39,30 @@ const hostMax = 253
 //     not serve single instances by name.
 //   - localhost, addresses, the base domains themselves and a request without
 //     Host (HTTP/1.0) go to routes.Default.
-func find(host string, n names, routes *Routes) (place, bool) {
-	host, literal, ok := hostname(host)
+//   - Dispatch rules apply to all of these hosts but to those that name a
+//     version, also one that is not there.
+func find(host, path string, n names, routes *Routes) (place, bool) {
+	name, literal, ok := hostname(host)
 	if !ok {
 		return place{}, false
 	}
-	if literal || host == "" || host == "localhost" {
+	p, rules, ok := n.find(name, literal, routes)
+	if ok && len(rules) > 0 {
+		p = dispatch(p, name, path, rules, routes)
+	}
+	return p, ok
+}
+
+// find says where a name leads, and which rules may still lead elsewhere.
+func (n names) find(name string, literal bool, routes *Routes) (place, []app.DispatchRule, bool) {
+	if literal || name == "" || name == "localhost" {
 		return bare(routes)
 	}
 	for _, domain := range n.domains {
-		if host == domain {
+		if name == domain {
 			return bare(routes)
 		}
-		rest, found := strings.CutSuffix(host, domain)
+		rest, found := strings.CutSuffix(name, domain)
 		if !found {
 			continue
 		}
@@ -59,15 +70,15 @@ func find(host string, n names, routes *Routes) (place, bool) {
 			return n.within(rest, routes)
 		}
 	}
-	return place{}, false
+	return place{}, nil, false
 }
 
 // within resolves what stands before the base domain.
-func (n names) within(name string, routes *Routes) (place, bool) {
+func (n names) within(name string, routes *Routes) (place, []app.DispatchRule, bool) {
 	if before, ok := strings.CutSuffix(name, ".r"); ok {
 		if i := strings.LastIndexByte(before, '.'); i >= 0 {
 			if region := before[i+1:]; region == "" || n.region != "" && region != n.region {
-				return place{}, false
+				return place{}, nil, false
 			}
 			name = before[:i]
 		}
@@ -76,26 +87,28 @@ func (n names) within(name string, routes *Routes) (place, bool) {
 	rest, project := cutLast(name)
 	a, ok := routes.Apps[project]
 	if !ok {
-		return place{}, false
+		return place{}, nil, false
 	}
 	rest, second := cutLast(rest)
 	rest, third := cutLast(rest)
 	if rest != "" || second == "" && third != "" || strings.HasPrefix(name, ".") || strings.HasPrefix(name, "-dot-") {
-		return place{}, false // an instance's name, or an empty part
+		return place{}, nil, false // an instance's name, or an empty part
 	}
 	switch {
 	case third != "":
 		if s, ok := a.Services[second]; ok {
 			if _, ok := s.Pools[third]; ok {
-				return place{project, second, third}, true
+				return place{project, second, third}, nil, true
 			}
 		}
+		p, _, ok := soft(project, a, routes)
+		return p, nil, ok
 	case second != "":
 		if _, ok := a.Services[second]; ok {
-			return place{project, second, ""}, true
+			return place{project, second, ""}, a.Dispatch, true
 		}
 		if _, ok := a.Services[app.DefaultService].Pools[second]; ok {
-			return place{project, app.DefaultService, second}, true
+			return place{project, app.DefaultService, second}, nil, true
 		}
 	}
 	return soft(project, a, routes)
@@ -104,21 +117,22 @@ func (n names) within(name string, routes *Routes) (place, bool) {
 // soft is the default service of an application. One that has no service of
 // that name, but is where bare hosts lead, uses the service they lead to: a
 // single service run from its own directory.
-func soft(project string, a App, routes *Routes) (place, bool) {
+func soft(project string, a App, routes *Routes) (place, []app.DispatchRule, bool) {
 	if _, ok := a.Services[app.DefaultService]; ok {
-		return place{project, app.DefaultService, ""}, true
+		return place{project, app.DefaultService, ""}, a.Dispatch, true
 	}
 	if routes.Default.App == project {
 		return bare(routes)
 	}
-	return place{}, false
+	return place{}, nil, false
 }
 
 // bare is where hosts go that name no application.
-func bare(routes *Routes) (place, bool) {
+func bare(routes *Routes) (place, []app.DispatchRule, bool) {
 	d := routes.Default
-	_, ok := routes.Apps[d.App].Services[d.Service]
-	return place{d.App, d.Service, ""}, ok
+	a := routes.Apps[d.App]
+	_, ok := a.Services[d.Service]
+	return place{d.App, d.Service, ""}, a.Dispatch, ok
 }
 
 // cutLast takes the last part of a name, at "." or "-dot-", whichever is

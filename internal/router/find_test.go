@@ -91,7 +91,7 @@ func TestFind(t *testing.T) {
 		{"user", "me@shop.localhost", place{}},
 		{"too long", strings.Repeat("a", 300) + ".shop.localhost", place{}},
 	} {
-		got, ok := find(c.host, n, town())
+		got, ok := find(c.host, "/", n, town())
 		if want := c.want != (place{}); ok != want || ok && got != c.want {
 			t.Errorf("%s: find(%q) = %v, %v; want %v, %v", c.rule, c.host, got, ok, c.want, want)
 		}
@@ -102,11 +102,11 @@ func TestFindWithoutDefault(t *testing.T) {
 	routes := &Routes{Apps: map[string]App{"shop": {Services: map[string]Service{"api": {}}}}}
 	n := names{domains: []string{"localhost"}}
 	for _, host := range []string{"", "localhost", "127.0.0.1", "shop.localhost", "x-dot-shop.localhost"} {
-		if got, ok := find(host, n, routes); ok {
+		if got, ok := find(host, "/", n, routes); ok {
 			t.Errorf("find(%q) = %v, want nothing: no default anywhere", host, got)
 		}
 	}
-	if got, ok := find("api-dot-shop.any.r.localhost", n, routes); !ok || got.Service != "api" {
+	if got, ok := find("api-dot-shop.any.r.localhost", "/", n, routes); !ok || got.Service != "api" {
 		t.Errorf("no region configured: got %v, %v; want api, with any region", got, ok)
 	}
 }
@@ -120,7 +120,7 @@ func FuzzFind(f *testing.F) {
 	}
 	n, routes := names{domains: []string{"localhost"}, region: "uc"}, town()
 	f.Fuzz(func(t *testing.T, host string) {
-		p, ok := find(host, n, routes)
+		p, ok := find(host, "/", n, routes)
 		if !ok {
 			return
 		}
@@ -140,7 +140,7 @@ func FuzzFind(f *testing.F) {
 					return
 				}
 			}
-			if q, ok := find(again, n, routes); len(again) <= hostMax && (!ok || q != p) {
+			if q, ok := find(again, "/", n, routes); len(again) <= hostMax && (!ok || q != p) {
 				t.Fatalf("find(%q) = %v, find(%q) = %v, %v; want the same", host, p, again, q, ok)
 			}
 		}
@@ -151,8 +151,8 @@ func TestFindAllocatesNothing(t *testing.T) {
 	n, routes := names{domains: []string{"localhost"}, region: "uc"}, town()
 	var p place
 	if got := testing.AllocsPerRun(100, func() {
-		p, _ = find("next-dot-api-dot-shop.uc.r.localhost:8080", n, routes)
-		p, _ = find("127.0.0.1:8080", n, routes)
+		p, _ = find("next-dot-api-dot-shop.uc.r.localhost:8080", "/", n, routes)
+		p, _ = find("127.0.0.1:8080", "/", n, routes)
 	}); got != 0 {
 		t.Errorf("find allocates %v times, want 0", got)
 	}
@@ -165,6 +165,6 @@ func BenchmarkFind(b *testing.B) {
 	n, routes := names{domains: []string{"localhost"}, region: "uc"}, town()
 	b.ReportAllocs()
 	for b.Loop() {
-		find("next-dot-api-dot-shop.uc.r.localhost:8080", n, routes)
+		find("next-dot-api-dot-shop.uc.r.localhost:8080", "/", n, routes)
 	}
 }

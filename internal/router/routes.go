@@ -14,8 +14,12 @@ type Routes struct {
 // addresses, the base domains themselves.
 type Default struct{ App, Service string }
 
-// App is one application's services, by name.
-type App struct{ Services map[string]Service }
+// App is one application's services, by name, and the rules by which paths
+// lead to others of them than hosts do.
+type App struct {
+	Services map[string]Service
+	Dispatch []app.DispatchRule // the first match wins
+}
 
 // Service is a split and the pools it leads to, by version id. Pools without a
 // share are reachable by their version's host name alone.
