@@ -75,7 +75,7 @@ func Settings() []Setting {
 		},
 		{
 			Name: "user", Takes: "USER", Default: "",
-			Meaning: "Run builds and apps as this user. Needs root. Without it they run as who runs the server.",
+			Meaning: "Run the apps as this user. Needs root. Without it they run as who runs the server, as builds always do.",
 			set:     text(func(c *Config) *string { return &c.User }, runAs),
 		},
 		{
