@@ -30,6 +30,9 @@ var rooms = map[string][]string{
 	"server":   {"app", "build", "control", "driver/process", "edge", "logs", "router", "store", "tunnel"},
 	"cli":      {"app", "appyaml", "build", "control", "driver/process", "edge", "logs", "server", "store"},
 
+	"auth":  {"app"},
+	"admin": {"app", "appyaml", "auth", "logs", "store", "tunnel"}, // store and tunnel: their values
+
 	"bench": {"app", "edge", "logs", "router", "tunnel"}, // the data plane, beside other proxies
 	"e2e":   nil,                                         // knows the program from outside
 
