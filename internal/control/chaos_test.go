@@ -86,7 +86,7 @@ func chaos(t *testing.T, seed uint64) {
 			v := shop(fmt.Sprint("v", n), 1+r.IntN(3))
 			h.apps.is(v.Version, []string{"", "", "deaf", "unready"}[r.IntN(4)])
 			ctx, cancel := context.WithTimeout(t.Context(), time.Duration(r.IntN(600))*time.Second)
-			if err := h.c.Deploy(ctx, v); err == nil {
+			if err := h.c.DeployAndWait(ctx, v); err == nil {
 				serving = v
 			}
 			cancel()
@@ -94,7 +94,7 @@ func chaos(t *testing.T, seed uint64) {
 			v := serving
 			v.Scaling.Min = 1 + r.IntN(4)
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-			h.c.Deploy(ctx, v) // it may not get ready in time, but it is what is wanted
+			h.c.DeployAndWait(ctx, v) // it may not get ready in time, but it is what is wanted
 			cancel()
 			serving = v
 		case 8: // our own restart

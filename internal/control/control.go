@@ -21,6 +21,7 @@ import (
 	"holdfast/internal/driver"
 	"holdfast/internal/probe"
 	"holdfast/internal/router"
+	"holdfast/internal/store"
 )
 
 const (
@@ -63,11 +64,15 @@ const (
 // Config is what a controller is given besides its neighbours. The zero value
 // works.
 type Config struct {
-	App, Service string       // where hosts lead that name none; "": the only one there is
-	Wishes       Wishes       // what was asked for before; nobody changes it afterwards
-	Dial         probe.Dial   // how probes reach instances; nil: net.Dialer's
-	Events       func(Event)  // told each change of an instance, in order, by the loop: must not block, nor call Deploy or Shutdown
-	Log          *slog.Logger // nil: none
+	App, Service string                         // where hosts lead that name none; "": the only one there is
+	Wishes       Wishes                         // of the old mechanism: the store's are not looked at yet
+	Builder      Builder                        // makes artifacts; nil: they are there
+	Maintenance  Window                         // when the weekly restarts may begin
+	Tail         func(instance string) []string // the last lines that an instance wrote; nil: nobody knows
+	Operations   func(app.Operation)            // told each change of an operation, in order, by the loop: must not block
+	Dial         probe.Dial                     // how probes reach instances; nil: net.Dialer's
+	Events       func(Event)                    // told each change of an instance, in order, by the loop: must not block, nor call Deploy or Shutdown
+	Log          *slog.Logger                   // nil: none
 }
 
 // Event is one change of an instance: Instance.State was entered.
@@ -82,6 +87,7 @@ type Controller struct {
 	// Set by New, then constant.
 	driver driver.Driver
 	router Router
+	store  *store.Store
 	cfg    Config
 	log    *slog.Logger
 	wake   chan struct{}      // capacity one: there is something to look at
@@ -149,12 +155,12 @@ type instance struct {
 
 // New makes a controller of the driver's instances and the router's traffic.
 // It starts nothing: Run does.
-func New(d driver.Driver, r Router, cfg Config) *Controller {
+func New(d driver.Driver, r Router, s *store.Store, cfg Config) *Controller {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	c := &Controller{
-		driver: d, router: r, cfg: cfg, log: cfg.Log,
+		driver: d, router: r, store: s, cfg: cfg, log: cfg.Log,
 		wake:      make(chan struct{}, 1),
 		ended:     make(chan struct{}),
 		empty:     make(chan struct{}),
@@ -284,16 +290,4 @@ func (c *Controller) look(ctx context.Context) time.Duration {
 		}
 	}
 	return max(0, time.Until(next))
-}
-
-// Instances is every instance there is, and those that were stopped a few
-// seconds ago, by id.
-func (c *Controller) Instances() []app.Instance {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	var all []app.Instance
-	for _, i := range c.sortedLocked() {
-		all = append(all, i.Instance)
-	}
-	return all
 }

@@ -15,6 +15,7 @@ import (
 	"holdfast/internal/driver"
 	"holdfast/internal/driver/memory"
 	"holdfast/internal/router"
+	"holdfast/internal/store"
 )
 
 func TestTenDaysWithoutAMomentWithoutAReadyInstance(t *testing.T) {
@@ -468,11 +469,11 @@ func TestRunEndsWithItsDriver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHouse(t)
 		broken := errors.New("inotify is gone")
-		c := control.New(&blind{h.d, broken}, h.plane, control.Config{})
+		c := control.New(&blind{h.d, broken}, h.plane, store.Memory(), control.Config{})
 		if err := c.Run(t.Context()); !errors.Is(err, broken) {
 			t.Errorf("Run: %v", err)
 		}
-		if err := c.Deploy(t.Context(), shop("v1", 1)); !errors.Is(err, app.ErrBusy) {
+		if err := c.DeployAndWait(t.Context(), shop("v1", 1)); !errors.Is(err, app.ErrBusy) {
 			t.Errorf("Deploy afterwards: %v", err)
 		}
 		if err := c.Shutdown(t.Context()); err != nil {

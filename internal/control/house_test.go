@@ -20,6 +20,7 @@ import (
 	"holdfast/internal/driver"
 	"holdfast/internal/driver/memory"
 	"holdfast/internal/router"
+	"holdfast/internal/store"
 )
 
 // house is a controller in fake time: over the memory driver, a fake network
@@ -63,7 +64,7 @@ func (h *house) move(d driver.Driver, cfg control.Config) {
 		defer h.mu.Unlock()
 		h.events = append(h.events, e)
 	}
-	h.c = control.New(d, h.plane, cfg)
+	h.c = control.New(d, h.plane, store.Memory(), cfg)
 	ctx, cancel := context.WithCancel(h.t.Context())
 	done := make(chan error, 1)
 	go func() { done <- h.c.Run(ctx) }()
@@ -78,7 +79,7 @@ func (h *house) move(d driver.Driver, cfg control.Config) {
 // deploy deploys, and fails the test when that fails.
 func (h *house) deploy(v app.Version) {
 	h.t.Helper()
-	if err := h.c.Deploy(h.t.Context(), v); err != nil {
+	if err := h.c.DeployAndWait(h.t.Context(), v); err != nil {
 		h.t.Fatalf("Deploy(%s): %v", v.Key, err)
 	}
 }
@@ -144,7 +145,7 @@ func (h *house) checkEvents() {
 func (h *house) in(state app.State) (all []app.Instance) {
 	for _, i := range h.c.Instances() {
 		if i.State == state {
-			all = append(all, i)
+			all = append(all, i.Instance)
 		}
 	}
 	return all

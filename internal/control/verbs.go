@@ -51,7 +51,7 @@ type deploy struct {
 	done     chan struct{}
 }
 
-// Deploy brings v up beside what serves, and when as many of its instances as
+// DeployAndWait is the old mechanism until Deploy does it. It brings v up beside what serves, and when as many of its instances as
 // it wants are ready, moves all traffic of its service to it in one instant
 // and stops serving the service's other versions, whose instances drain.
 //
@@ -61,7 +61,7 @@ type deploy struct {
 // withdrawn too. A second deploy of one service meanwhile is app.ErrBusy, other
 // contents under the key of a version that serves are app.ErrExists. To deploy
 // again what serves succeeds when it is ready, and changes its scaling.
-func (c *Controller) Deploy(ctx context.Context, v app.Version) error {
+func (c *Controller) DeployAndWait(ctx context.Context, v app.Version) error {
 	if v.App == "" || v.Service == "" || v.Version == "" || v.Artifact.Command == "" {
 		return fmt.Errorf("deploy %s: its names or its artifact are missing: %w", v.Key, app.ErrInvalid)
 	}

@@ -11,6 +11,7 @@ import (
 	"holdfast/internal/app"
 	"holdfast/internal/control"
 	"holdfast/internal/router"
+	"holdfast/internal/store"
 )
 
 func TestDeployMovesTrafficInOneInstant(t *testing.T) {
@@ -104,7 +105,7 @@ func TestDeployOfWhatNeverListens(t *testing.T) {
 		h.deploy(shop("v1", 1))
 		h.apps.is("v2", "deaf")
 		asked := time.Now()
-		err := h.c.Deploy(t.Context(), shop("v2", 2))
+		err := h.c.DeployAndWait(t.Context(), shop("v2", 2))
 		if took := time.Since(asked); took != 5*time.Minute {
 			t.Errorf("took %v, want app_start_timeout_sec", took)
 		}
@@ -116,7 +117,7 @@ func TestDeployOfWhatNeverGetsReady(t *testing.T) {
 	inHouse(t, func(t *testing.T, h *house) {
 		h.deploy(shop("v1", 1))
 		h.apps.is("v2", "unready")
-		err := h.c.Deploy(t.Context(), shop("v2", 1))
+		err := h.c.DeployAndWait(t.Context(), shop("v2", 1))
 		failedDeploy(t, h, err, app.SlowStart, "GET /ready: answered 503, only 200 passes")
 	})
 }
@@ -126,7 +127,7 @@ func TestDeployOfWhatExits(t *testing.T) {
 		h.deploy(shop("v1", 1))
 		h.d.Doom(func(string, app.Version) string { return "exit status 3" })
 		asked := time.Now()
-		err := h.c.Deploy(t.Context(), shop("v2", 1))
+		err := h.c.DeployAndWait(t.Context(), shop("v2", 1))
 		if took := time.Since(asked); took != 750*time.Millisecond {
 			t.Errorf("took %v, want three tries with two pauses", took)
 		}
@@ -157,7 +158,7 @@ func TestDeployThatIsGivenUp(t *testing.T) {
 		h.apps.is("v2", "deaf")
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
-		if err := h.c.Deploy(ctx, shop("v2", 2)); !errors.Is(err, context.DeadlineExceeded) {
+		if err := h.c.DeployAndWait(ctx, shop("v2", 2)); !errors.Is(err, context.DeadlineExceeded) {
 			t.Fatalf("Deploy: %v", err)
 		}
 		leftAsItWas(t, h)
@@ -171,9 +172,9 @@ func TestOneDeployOfAServiceAtATime(t *testing.T) {
 	inHouse(t, func(t *testing.T, h *house) {
 		h.apps.boot = 10 * time.Second
 		first := make(chan error, 1)
-		go func() { first <- h.c.Deploy(t.Context(), shop("v1", 1)) }()
+		go func() { first <- h.c.DeployAndWait(t.Context(), shop("v1", 1)) }()
 		wait(time.Second)
-		if err := h.c.Deploy(t.Context(), shop("v2", 1)); !errors.Is(err, app.ErrBusy) {
+		if err := h.c.DeployAndWait(t.Context(), shop("v2", 1)); !errors.Is(err, app.ErrBusy) {
 			t.Errorf("a second deploy of the service: %v", err)
 		}
 		other := shop("v2", 1)
@@ -202,14 +203,14 @@ func TestDeployOfWhatServesAlready(t *testing.T) {
 			t.Errorf("running before %v, after %v", before, after)
 		}
 		v.Env = map[string]string{"A": "B"}
-		if err := h.c.Deploy(t.Context(), v); !errors.Is(err, app.ErrExists) {
+		if err := h.c.DeployAndWait(t.Context(), v); !errors.Is(err, app.ErrExists) {
 			t.Errorf("with other contents: %v", err)
 		}
 		// Failing to deploy it again does not withdraw it.
 		h.apps.is(before[0].ID, "unready")
 		wait(time.Minute)
 		v = shop("v1", 1)
-		if err := h.c.Deploy(t.Context(), v); err == nil {
+		if err := h.c.DeployAndWait(t.Context(), v); err == nil {
 			t.Error("it is unready, and yet deployed")
 		}
 		wait(time.Minute)
@@ -221,9 +222,9 @@ func TestDeployOfWhatServesAlready(t *testing.T) {
 
 func TestDeployOfNothing(t *testing.T) {
 	t.Parallel()
-	c := control.New(nil, nil, control.Config{})
+	c := control.New(nil, nil, store.Memory(), control.Config{})
 	for _, v := range []app.Version{{}, {Key: app.Key{App: "a", Service: "b", Version: "c"}}, {Artifact: app.Artifact{Command: "x"}}} {
-		if err := c.Deploy(t.Context(), v); !errors.Is(err, app.ErrInvalid) {
+		if err := c.DeployAndWait(t.Context(), v); !errors.Is(err, app.ErrInvalid) {
 			t.Errorf("Deploy(%+v): %v", v, err)
 		}
 	}
@@ -236,7 +237,7 @@ func TestShutdownLeavesNothing(t *testing.T) {
 		h.deploy(shop("v2", 2)) // one of v1 still drains
 		h.apps.is("v3", "deaf")
 		deployed := make(chan error, 1)
-		go func() { deployed <- h.c.Deploy(t.Context(), shop("v3", 2)) }()
+		go func() { deployed <- h.c.DeployAndWait(t.Context(), shop("v3", 2)) }()
 		wait(time.Second)
 		h.d.Linger(10 * time.Second)
 		asked := time.Now()
@@ -253,7 +254,7 @@ func TestShutdownLeavesNothing(t *testing.T) {
 		if err := <-deployed; !errors.As(err, &failure) || failure.Cause != app.ShuttingDown {
 			t.Errorf("the deploy under way: %v", err)
 		}
-		if err := h.c.Deploy(t.Context(), shop("v4", 1)); !errors.Is(err, app.ErrBusy) {
+		if err := h.c.DeployAndWait(t.Context(), shop("v4", 1)); !errors.Is(err, app.ErrBusy) {
 			t.Errorf("a deploy afterwards: %v", err)
 		}
 		stopped := 0

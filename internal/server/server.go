@@ -22,6 +22,7 @@ import (
 	"holdfast/internal/edge"
 	"holdfast/internal/logs"
 	"holdfast/internal/router"
+	"holdfast/internal/store"
 	"holdfast/internal/tunnel"
 )
 
@@ -93,7 +94,7 @@ func New(cfg Config) (*Server, error) {
 		Access:  slog.New(slog.NewJSONHandler(access, nil)),
 		Log:     cfg.Log.With("room", "router"),
 	}, s.tunnels)
-	s.control = control.New(drv, s.router, control.Config{
+	s.control = control.New(drv, s.router, store.Memory(), control.Config{
 		App:     cfg.App,
 		Service: cfg.Service,
 		Events:  cfg.Events,
@@ -168,7 +169,7 @@ func (s *Server) Deploy(ctx context.Context, v app.Version) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(s.deploys, cancel)()
-	if err := s.control.Deploy(ctx, v); err != nil {
+	if err := s.control.DeployAndWait(ctx, v); err != nil {
 		return err
 	}
 	s.pruneLogs()
@@ -192,7 +193,7 @@ func (s *Server) pruneLogs() {
 }
 
 // Instances lists what runs.
-func (s *Server) Instances() []app.Instance { return s.control.Instances() }
+func (s *Server) Instances() []control.Instance { return s.control.Instances() }
 
 // Limits says what holds instances to their resources, in words for people.
 func (s *Server) Limits() string { return s.driver.Limits() }
