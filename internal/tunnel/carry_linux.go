@@ -97,8 +97,18 @@ func (l *loop) direct(s *socket, from side, buf []byte, now instant) {
 				l.requeue(s)
 				return
 			}
-			n, errno := receive(s.fd[from], buf[headroom:])
+			var n int
+			var errno syscall.Errno
+			unseen := s.unseen(from)
+			bulk := unseen >= spliceLeast && l.pipe.ready()
+			if bulk {
+				n, errno = l.splice(s, from, unseen, buf, now)
+			} else {
+				n, errno = receive(s.fd[from], buf[headroom:])
+			}
 			switch {
+			case errno == syscall.EINVAL && bulk:
+				l.pipe.renounce()
 			case errno == syscall.EAGAIN:
 				s.sign[from] &^= signRead | signHung
 				return
@@ -106,6 +116,8 @@ func (l *loop) direct(s *socket, from side, buf []byte, now instant) {
 				s.finished(from, os.NewSyscallError("read", errno), now)
 			case n == 0:
 				s.finished(from, io.EOF, now)
+			case bulk:
+				share -= n
 			default:
 				if headroom+n < len(buf) && s.sign[from]&signHung == 0 {
 					// All there was; what comes later makes an event.

@@ -120,6 +120,16 @@ func (s *scanner) advance(p []byte) int {
 	return n
 }
 
+// skip follows the stream through n bytes of the payload under way, at most
+// left, that nobody looked at. It must not be that of a Close frame.
+func (s *scanner) skip(n int) {
+	s.left -= uint64(n)
+	s.count.bytes += uint64(n)
+	if s.left == 0 {
+		s.end()
+	}
+}
+
 // header is the beginning of a frame, understood.
 type header struct {
 	first, second byte

@@ -66,6 +66,7 @@ type loop struct {
 	looks   []*look
 	alarms  agenda
 	spares  []*[loopBuffer]byte
+	pipe    pipe
 	events  []unix.EpollEvent
 	polls   func(uintptr) bool // poll, for raw.Read
 	polled  int                // what polls found
@@ -405,6 +406,7 @@ func (l *loop) over(idle bool) bool {
 	}
 	unix.Close(l.bell)
 	l.epoll.Close()
+	l.pipe.close()
 	l.alive, l.limited = false, false
 	l.sockets, l.spares, l.slots, l.slotsEnd, l.events = nil, nil, nil, 0, nil
 	return true

@@ -3,6 +3,7 @@ package tunnel
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -470,12 +471,32 @@ func drinkReal(r *net.TCPConn, rng *rand.Rand, all chan<- []byte) {
 func conversation(rng *rand.Rand, masked bool, frames, sizeMax int) (s []byte) {
 	for range rng.IntN(frames) {
 		op := []byte{opText, opBinary, opPing, opPong, opContinuation}[rng.IntN(5)]
-		s = append(s, frame(rng.IntN(3) > 0, op, masked, make([]byte, rng.IntN(sizeMax)))...)
+		s = append(s, frame(rng.IntN(3) > 0, op, masked, noise(rng, rng.IntN(sizeMax)))...)
 	}
 	if rng.IntN(3) == 0 {
 		s = append(s, closing(masked, 1000, "bye")...)
 	}
 	return s
+}
+
+// noise is a payload in which nothing can be lost or moved unnoticed.
+func noise(rng *rand.Rand, n int) []byte {
+	p := make([]byte, 0, n+8)
+	for len(p) < n {
+		p = binary.LittleEndian.AppendUint64(p, rng.Uint64())
+	}
+	return p[:n]
+}
+
+// Frames that are longer than any buffer of ours, which loops do not look into.
+func TestRealLargeFrames(t *testing.T) {
+	t.Parallel()
+	onEach(t, func(t *testing.T, set *Set) {
+		for seed := range uint64(8) {
+			rng := rand.New(rand.NewPCG(seed, 99))
+			checkReal(t, set, conversation(rng, true, 6, 400_000), conversation(rng, false, 6, 400_000), seed, uint8(max(0, rng.IntN(200)-60)))
+		}
+	})
 }
 
 func TestRealRandomFrames(t *testing.T) {

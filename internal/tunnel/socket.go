@@ -231,9 +231,7 @@ func (e *end) awaited() bool { return e.heard && !e.scan.closed && e.ended == 0 
 // returns the part of buf that is to be written to the other end, completely; of
 // a failure wrote is told.
 func (s *socket) took(from side, buf []byte, now instant) []byte {
-	if now-instant(s.active.Load()) >= instant(activeStep) {
-		s.active.Store(int64(now))
-	}
+	s.stir(now)
 	a, b := &s.ends[from], &s.ends[from.other()]
 	p := buf[headroom:]
 	if s.careful != nil {
@@ -268,6 +266,30 @@ func (s *socket) took(from side, buf []byte, now instant) []byte {
 		s.said(from, now)
 	}
 	return out
+}
+
+// stir notes that something came.
+func (s *socket) stir(now instant) {
+	if now-instant(s.active.Load()) >= instant(activeStep) {
+		s.active.Store(int64(now))
+	}
+}
+
+// unseen is how many of the bytes that come next from an end are passed on
+// whatever they are: what is left of a payload that nobody has to look at. They
+// may be moved without being read; skipped has to be told.
+func (s *socket) unseen(from side) uint64 {
+	scan := &s.ends[from].scan
+	if s.careful != nil || s.leaving || s.ends[from.other()].voice != open || scan.opcode() == opClose {
+		return 0
+	}
+	return scan.left
+}
+
+// skipped tells that n of the bytes that are unseen came, and are passed on.
+func (s *socket) skipped(from side, n int, now instant) {
+	s.stir(now)
+	s.ends[from].scan.skip(n)
 }
 
 // said is called when an end's Close frame has come.
