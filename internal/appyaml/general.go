@@ -154,13 +154,11 @@ func (r *reader) entrypoint(n *node) {
 func (r *reader) environment(n *node) {
 	r.v.Env = map[string]string{}
 	for key, v := range r.entries(n) {
-		switch {
-		case !identifier.MatchString(key):
-			r.fail(v.key, "env_variables: "+quote(key)+" is no name", "a name has letters, digits and _, and does not begin with a digit")
-		case strings.HasPrefix(key, "GAE"):
-			r.fail(v.key, "env_variables: "+quote(key)+" is reserved", "names that begin with GAE are set by the platform; choose another")
-		case len(key)+1+len(v.text) > maxVariableBytes:
-			r.wrong(v, "put it into a file", "env_variables: %s is longer than a process can be given (%d bytes)", key, maxVariableBytes)
+		switch what, hint := checkVariable(key, v.text); {
+		case what != "" && hint == inFile: // it is the value's fault
+			r.wrong(v, hint, "env_variables: %s", what)
+		case what != "":
+			r.fail(v.key, "env_variables: "+what, hint)
 		default:
 			r.v.Env[key] = v.text
 			if v.plain && respelt(v.text) {
@@ -171,6 +169,24 @@ func (r *reader) environment(n *node) {
 	if len(r.differing) > 0 {
 		r.warn(n.key, "App Engine would spell these otherwise (true as True, 1.10 as 1.1), Holdfast passes them as they are: put quotes around the values of "+strings.Join(r.differing, ", "))
 	}
+}
+
+// inFile is the way out where a value is for no variable.
+const inFile = "put it into a file"
+
+// checkVariable says why an app cannot be given a variable, and what to do.
+func checkVariable(name, value string) (what, hint string) {
+	switch {
+	case !identifier.MatchString(name):
+		return quote(name) + " is no name", "a name has letters, digits and _, and does not begin with a digit"
+	case strings.HasPrefix(name, "GAE"):
+		return quote(name) + " is reserved", "names that begin with GAE are set by the platform; choose another"
+	case len(name)+1+len(value) > maxVariableBytes:
+		return fmt.Sprintf("%s is longer than a process can be given (%d bytes)", name, maxVariableBytes), inFile
+	case strings.Contains(value, "\x00"):
+		return name + " has a zero byte, which no variable can hold", inFile
+	}
+	return "", ""
 }
 
 // fraction is what YAML 1.1 takes for a number with a fraction.

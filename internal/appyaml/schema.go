@@ -102,9 +102,9 @@ func (r *reader) schema() section {
 		"automatic_scaling": section{
 			"min_num_instances":    r.whole(&v.Scaling.Min, 1, maxInstances),
 			"max_num_instances":    r.whole(&v.Scaling.Max, 1, maxInstances),
-			"cool_down_period_sec": r.seconds(&v.Scaling.CoolDown, 60, maxSeconds),
+			"cool_down_period_sec": r.seconds(&v.Scaling.CoolDown, int(minCoolDown/time.Second), maxSeconds),
 			"cpu_utilization": section{
-				"target_utilization":            r.number(&v.Scaling.CPU, 1e-6, 1),
+				"target_utilization":            r.number(&v.Scaling.CPU, minCPUUtilization, 1),
 				"aggregation_window_length_sec": r.seconds(&v.Scaling.CPUWindow, 1, maxSeconds),
 			},
 			"target_concurrent_requests":              r.whole(&v.Scaling.Connections, 1, math.MaxInt32),
