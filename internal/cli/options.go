@@ -31,28 +31,24 @@ func (r *runner) check() error {
 	if r.dir, err = filepath.Abs(r.dir); err != nil {
 		return err
 	}
-	if r.instances < 0 || r.instances > instancesMax {
-		return misuse{fmt.Errorf("--instances=%d: want 1 to %d", r.instances, instancesMax)}
-	}
 	if r.port < 0 || r.port > 65535 {
 		return misuse{fmt.Errorf("--port=%d: want 0 to 65535", r.port)}
 	}
 	if r.project == "" {
 		r.project = projectFrom(filepath.Base(r.dir))
 	}
-	for flag, value := range map[string]string{"project": r.project, "region": r.region, "service": r.service} {
+	for flag, value := range map[string]string{"project": r.project, "region": r.region} {
 		if value != "" && !label.MatchString(value) {
 			return misuse{fmt.Errorf("--%s=%s: want lower-case letters, digits and hyphens, as in a host name", flag, value)}
 		}
 	}
 	for _, e := range r.env {
-		name, _, ok := strings.Cut(e, "=")
-		if !ok || !variable.MatchString(name) {
+		if !strings.Contains(e, "=") {
 			return misuse{fmt.Errorf("--env=%s: want KEY=VALUE", e)}
 		}
-		if strings.HasPrefix(name, "GAE") {
-			return misuse{fmt.Errorf("--env=%s: names that begin with GAE are reserved for the platform", name)}
-		}
+	}
+	if err := r.overlay().Check(); err != nil {
+		return misuse{err}
 	}
 	if r.data == "" {
 		cache, err := os.UserCacheDir()
@@ -71,13 +67,9 @@ func (r *runner) check() error {
 	return nil
 }
 
-// instancesMax bounds what one machine is asked to run of one app.
-const instancesMax = 200
-
 var (
-	label    = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
-	variable = regexp.MustCompile(`^[a-zA-Z_]\w*$`)
-	unfit    = regexp.MustCompile(`[^a-z0-9]+`)
+	label = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+	unfit = regexp.MustCompile(`[^a-z0-9]+`)
 )
 
 // projectFrom makes a project id of a folder's name.
@@ -113,23 +105,23 @@ func (r *runner) read() (app.Version, error) {
 		r.screen.warn("%s", w)
 	}
 	v.App = r.project
-	if r.service != "" {
-		v.Service = r.service
-	}
-	if r.instances > 0 {
-		v.Scaling = app.Scaling{Manual: true, Min: r.instances, Max: r.instances}
-	}
-	for _, e := range r.env {
-		name, value, _ := strings.Cut(e, "=")
-		if v.Env == nil {
-			v.Env = map[string]string{}
-		}
-		v.Env[name] = value
+	if err := r.overlay().Apply(&v); err != nil {
+		return app.Version{}, misuse{err}
 	}
 	if r.watch {
 		v.Drain = min(v.Drain, watchDrain)
 	}
 	return v, nil
+}
+
+// overlay is what the flags say beside app.yaml.
+func (r *runner) overlay() appyaml.Overlay {
+	env := map[string]string{}
+	for _, e := range r.env {
+		name, value, _ := strings.Cut(e, "=")
+		env[name] = value
+	}
+	return appyaml.Overlay{Service: r.service, Env: env, Instances: r.instances}
 }
 
 // readAtMost reads a file, and no more than limit bytes of it.
