@@ -25,9 +25,10 @@ var rooms = map[string][]string{
 	"tunnel":   {"app"},
 	"probe":    {"app"},
 	"router":   {"app", "tunnel", "logs"},
-	"build":    {"app", "logs"},
+	"source":   {"app"},
+	"build":    {"app", "logs", "source"},
 	"control":  {"app", "store", "driver", "probe", "router", "logs"},
-	"server":   {"app", "build", "control", "driver/process", "edge", "logs", "router", "store", "tunnel"},
+	"server":   {"app", "build", "control", "driver/process", "edge", "logs", "router", "source", "store", "tunnel"},
 	"cli":      {"app", "appyaml", "build", "control", "driver/process", "edge", "logs", "server", "store"},
 
 	"auth":  {"app"},
