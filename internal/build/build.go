@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"holdfast/internal/app"
+	"holdfast/internal/source"
 )
 
 const (
@@ -75,18 +76,36 @@ type Options struct {
 //
 // The artifact stays until Collect is called without its id.
 func (b *Builder) Build(ctx context.Context, src string, r app.Recipe, opt Options, out io.Writer) (app.Artifact, error) {
+	from, err := b.open(src)
+	if err != nil {
+		return app.Artifact{}, err
+	}
+	defer from.root.Close()
+	return b.build(ctx, from, r, opt, out)
+}
+
+// BuildTree is Build for the tree id that s keeps. It makes the same artifact as
+// Build makes of the folder that the tree was listed from. What is there already
+// is found without writing anything; else the sources are checked out to where
+// they are built.
+func (b *Builder) BuildTree(ctx context.Context, s *source.Store, id string, r app.Recipe, opt Options, out io.Writer) (app.Artifact, error) {
+	t, err := s.Tree(id)
+	if err != nil {
+		return app.Artifact{}, ended(ctx, Collect, err)
+	}
+	if err := b.makeDir(); err != nil {
+		return app.Artifact{}, err
+	}
+	return b.build(ctx, &kept{store: s, id: id, tree: t}, r, opt, out)
+}
+
+func (b *Builder) build(ctx context.Context, src sources, r app.Recipe, opt Options, out io.Writer) (app.Artifact, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, buildMax, fmt.Errorf("the build took longer than %v", buildMax))
 	defer cancel()
 	if out == nil {
 		out = io.Discard
 	}
-	root, dir, own, err := b.open(src)
-	if err != nil {
-		return app.Artifact{}, err
-	}
-	defer root.Close()
-
-	j := &job{b: b, src: root, own: own, recipe: r, opt: opt, out: &output{to: out}, machine: b.machine()}
+	j := &job{b: b, src: src, recipe: r, opt: opt, out: &output{to: out}, machine: b.machine()}
 	j.phase(Prepare, "finding the toolchain")
 	rt, err := j.runtime()
 	if err != nil {
@@ -98,65 +117,66 @@ func (b *Builder) Build(ctx context.Context, src string, r app.Recipe, opt Optio
 	}
 
 	for range changesMax {
-		j.phase(Collect, "reading "+src)
-		files, err := j.collect(ctx)
-		if err != nil {
-			return app.Artifact{}, ended(ctx, Collect, err)
-		}
-		id, err := j.id(ctx, root, files)
+		j.phase(Collect, "reading "+src.String())
+		t, err := src.list(ctx, j)
 		if errors.Is(err, errChanged) {
 			continue
 		}
 		if err != nil {
 			return app.Artifact{}, ended(ctx, Collect, err)
 		}
+		id := j.id(t)
 		a, err := b.once(ctx, id, j, func(to place) (made, error) {
-			return j.make(ctx, rt, to, files, id)
+			return j.make(ctx, rt, to, t)
 		})
 		if errors.Is(err, errChanged) {
 			continue
 		}
 		if err != nil {
-			b.log().Info("build failed", "dir", dir, "id", id, "err", err)
+			b.log().Info("build failed", "source", src.String(), "id", id, "err", err)
 			return app.Artifact{}, ended(ctx, Compile, err)
 		}
 		return a, nil
 	}
-	return app.Artifact{}, &Error{Phase: Collect,
-		Err:  fmt.Errorf("the files under %s changed %d times while they were being copied", src, changesMax),
-		Next: "exclude what changes by itself (logs, databases) in .gcloudignore"}
+	return app.Artifact{}, restless(src)
 }
 
-// errChanged means that the copy is not what was hashed.
-var errChanged = errors.New("the sources changed meanwhile")
-
 // open opens src so that nothing outside it can be reached through it, and
-// makes the builder's own directory. own is that directory as seen from src, ""
-// when it lies elsewhere: it must not become a part of the app.
-func (b *Builder) open(src string) (root *os.Root, dir, own string, err error) {
-	if dir, err = filepath.Abs(src); err != nil {
-		return nil, "", "", fmt.Errorf("find %s: %w", src, err)
+// makes the builder's own directory, which must not become a part of the app.
+func (b *Builder) open(src string) (*folder, error) {
+	dir, err := filepath.Abs(src)
+	if err != nil {
+		return nil, fmt.Errorf("find %s: %w", src, err)
 	}
-	if err := os.MkdirAll(b.builds(), 0o755); err != nil {
-		return nil, "", "", fmt.Errorf("make the directory for builds: %w", err)
+	if err := b.makeDir(); err != nil {
+		return nil, err
 	}
-	if root, err = os.OpenRoot(dir); err != nil {
-		return nil, "", "", &Error{Phase: Collect, Err: err, Next: "name the directory that holds app.yaml"}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, &Error{Phase: Collect, Err: err, Next: noFolder}
 	}
+	f := &folder{root: root, dir: dir}
 	builds, err := filepath.Abs(b.Dir)
 	if err == nil {
 		builds, err = filepath.EvalSymlinks(builds)
 	}
 	if real, err2 := filepath.EvalSymlinks(dir); err == nil && err2 == nil {
 		if rel, err := filepath.Rel(real, builds); err == nil && filepath.IsLocal(rel) {
-			own = filepath.ToSlash(rel)
+			f.own = filepath.ToSlash(rel)
 		}
 	}
-	if own == "." {
+	if f.own == "." {
 		root.Close()
-		return nil, "", "", &Error{Phase: Collect, Err: fmt.Errorf("%s is where builds are kept, not an app", dir)}
+		return nil, &Error{Phase: Collect, Err: fmt.Errorf("%s is where builds are kept, not an app", dir)}
 	}
-	return root, dir, own, nil
+	return f, nil
+}
+
+func (b *Builder) makeDir() error {
+	if err := os.MkdirAll(b.builds(), 0o755); err != nil {
+		return fmt.Errorf("make the directory for builds: %w", err)
+	}
+	return nil
 }
 
 func (b *Builder) log() *slog.Logger {
@@ -169,8 +189,7 @@ func (b *Builder) log() *slog.Logger {
 // job is one call of Build.
 type job struct {
 	b       *Builder
-	src     *os.Root
-	own     string // the builder's directory within src, "" when it is elsewhere
+	src     sources
 	recipe  app.Recipe
 	opt     Options
 	out     *output
@@ -208,32 +227,13 @@ func (j *job) phase(p Phase, what string) {
 }
 
 // make copies the sources and lets the runtime build in the copy.
-func (j *job) make(ctx context.Context, rt appRuntime, to place, files []file, id string) (made, error) {
+func (j *job) make(ctx context.Context, rt appRuntime, to place, t source.Tree) (made, error) {
 	j.at = to
-	j.phase(Collect, fmt.Sprintf("copying %d files", len(files)))
-	if err := copyFiles(ctx, j.src, files, to.app); err != nil {
-		return made{}, ended(ctx, Collect, err)
-	}
-	if err := j.verify(ctx, files, id); err != nil {
+	j.phase(Collect, fmt.Sprintf("copying %d files", len(t)))
+	// Verified as it is written: an editor may have saved since it was listed,
+	// and the artifact would be found by the wrong name for ever.
+	if err := j.src.copy(ctx, t, to.app); err != nil {
 		return made{}, ended(ctx, Collect, err)
 	}
 	return rt.build(ctx, j)
-}
-
-// verify sees that what was copied is what was hashed: an editor may have saved
-// in between, and the artifact would be found by the wrong name for ever.
-func (j *job) verify(ctx context.Context, files []file, id string) error {
-	root, err := os.OpenRoot(j.at.app)
-	if err != nil {
-		return fmt.Errorf("open the copy: %w", err)
-	}
-	defer root.Close()
-	got, err := j.id(ctx, root, files)
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	if got != id {
-		return errChanged
-	}
-	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"holdfast/internal/app"
+	"holdfast/internal/source"
 )
 
 var custom = app.Recipe{Runtime: "custom", Entrypoint: "./x"}
@@ -115,7 +116,7 @@ func TestBounds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = f.Truncate(bytesMax + 1) // without taking room
+	err = f.Truncate(source.BytesMax + 1) // without taking room
 	f.Close()
 	if err != nil {
 		t.Skipf("no sparse files here: %v", err)
@@ -129,9 +130,9 @@ func TestBounds(t *testing.T) {
 	defer root.Close()
 	c := &collector{root: root, perTop: map[string]int{}}
 	for err == nil {
-		err = c.add(file{path: "data/x"})
+		err = c.add(source.File{Path: "data/x"})
 	}
-	if len(c.files) != filesMax+1 || !strings.Contains(err.Error(), "100000 files") || !strings.Contains(err.Error(), "most files are in data") {
+	if len(c.files) != source.FilesMax+1 || !strings.Contains(err.Error(), "100000 files") || !strings.Contains(err.Error(), "most files are in data") {
 		t.Errorf("after %d files: %v", len(c.files), err)
 	}
 	wantError(t, only(t, nil), filepath.Join(src, "nowhere"), custom, "app.yaml")

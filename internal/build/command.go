@@ -70,22 +70,21 @@ func parseProcfile(text string) (map[string]string, error) {
 // read reads a small file of the app: of the copy once there is one, else of
 // the sources.
 func (j *job) read(name string, most int64) (string, error) {
-	root := j.src
-	if j.at.app != "" {
-		var err error
-		if root, err = os.OpenRoot(j.at.app); err != nil {
-			return "", err
-		}
-		defer root.Close()
+	if j.at.app == "" {
+		return j.src.read(name, most)
 	}
+	root, err := os.OpenRoot(j.at.app)
+	if err != nil {
+		return "", err
+	}
+	defer root.Close()
 	return readSmall(root, name, most)
 }
 
 // has says whether the app has a file of that name.
 func (j *job) has(name string) bool {
 	if j.at.app == "" {
-		info, err := j.src.Stat(name)
-		return err == nil && info.Mode().IsRegular()
+		return j.src.has(name)
 	}
 	root, err := os.OpenRoot(j.at.app)
 	if err != nil {

@@ -20,16 +20,13 @@ func idOf(t *testing.T, src string, r app.Recipe, tools ...tool) string {
 		t.Fatal(err)
 	}
 	defer root.Close()
-	j := &job{b: &Builder{}, src: root, recipe: r, out: &output{to: t.Output()}, tools: tools}
-	files, err := j.collect(t.Context())
+	from := &folder{root: root, dir: src}
+	j := &job{b: &Builder{}, src: from, recipe: r, out: &output{to: t.Output()}, tools: tools}
+	files, err := from.list(t.Context(), j)
 	if err != nil {
 		t.Fatal(err)
 	}
-	id, err := j.id(t.Context(), root, files)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return id
+	return j.id(files)
 }
 
 // TestIDTellsEverythingApart makes random apps, and changes of them that matter

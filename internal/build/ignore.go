@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"github.com/bmatcuk/doublestar/v4"
+
+	"holdfast/internal/app"
 )
 
 // What is left out of an app follows gcloud for the flexible environment: a
@@ -29,16 +31,16 @@ var flexSkipFiles = regexp.MustCompile(`^(?:(.*/)?#.*#|(.*/)?.*~|(.*/)?.*\.py[co
 
 // skipper returns what says whether a path, relative and slash-separated, is
 // left out. What is below a directory that is left out is not asked about.
-func (j *job) skipper() (func(name string, dir bool) bool, error) {
-	text, err := readSmall(j.src, ignoreFile, ignoreBytesMax)
+func skipper(f *folder, r app.Recipe) (func(name string, dir bool) bool, error) {
+	text, err := readSmall(f.root, ignoreFile, ignoreBytesMax)
 	var skip func(name string, dir bool) bool
 	switch {
-	case err == nil && j.recipe.SkipFiles != nil:
+	case err == nil && r.SkipFiles != nil:
 		return nil, refuse(Collect, "write the skip_files as patterns into .gcloudignore and remove them from app.yaml",
 			"app.yaml has skip_files and there is a .gcloudignore; App Engine allows only one of them")
 	case err == nil:
 		patterns, err := parseIgnore(text, func(name string) (string, error) {
-			return readSmall(j.src, name, ignoreBytesMax)
+			return readSmall(f.root, name, ignoreBytesMax)
 		})
 		if err != nil {
 			return nil, err
@@ -46,8 +48,8 @@ func (j *job) skipper() (func(name string, dir bool) bool, error) {
 		skip = patterns.match
 	case !errors.Is(err, fs.ErrNotExist):
 		return nil, refuse(Collect, "", "read %s: %w", ignoreFile, err)
-	case j.recipe.SkipFiles != nil:
-		skip, err = skipFiles(j.recipe.SkipFiles)
+	case r.SkipFiles != nil:
+		skip, err = skipFiles(r.SkipFiles)
 		if err != nil {
 			return nil, err
 		}
@@ -55,7 +57,7 @@ func (j *job) skipper() (func(name string, dir bool) bool, error) {
 		skip = func(name string, _ bool) bool { return flexSkipFiles.MatchString(name) }
 	}
 	return func(name string, dir bool) bool {
-		return name == j.own || name != "app.yaml" && skip(name, dir)
+		return name == f.own || name != "app.yaml" && skip(name, dir)
 	}, nil
 }
 
