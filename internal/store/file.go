@@ -1,0 +1,471 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
+
+	"holdfast/internal/app"
+)
+
+// # How a file stays whole
+//
+// Each Update is one bbolt transaction: new pages are written beside the old ones
+// and synced, then one of the two meta pages is written, which leads to them, and
+// synced. A crash leaves the old meta page or the new one; half a meta page has a
+// wrong checksum, and then the other one counts.
+//
+// That last rule would also lose the latest transaction in silence if its meta
+// page were damaged later. So every transaction is followed by an empty one, and
+// only then it is acknowledged: both meta pages lead to the same records, and
+// either may be lost.
+//
+// Each record has a checksum, and a digest over all of them is exchanged in the
+// same transaction. Opening reads the whole file, by image.go and not by bbolt,
+// and believes it when every page, every checksum and the digest agree. From then
+// on Wishes are served from memory.
+//
+// The list of free pages is kept in the file. Without it bbolt would walk all
+// pages after each failed write, in a goroutine of its own, and a page that cannot
+// be read there ends the process. All else that may touch the mapped file runs
+// in guarded, where that is an error.
+//
+// After a write that failed, what the file holds is unknown (the meta page may be
+// in it although syncing it failed). It is let go, read again as if opened anew,
+// and when that is not what was acknowledged, written afresh from memory.
+
+// ErrDamaged says that a file is not as it was written. Nothing has been
+// written to it since that was noticed.
+var ErrDamaged = errors.New("the file is damaged")
+
+const (
+	// fileBytesMax bounds a file, which is read into memory as a whole. 1,000
+	// services of 3 versions take some 10 MB.
+	fileBytesMax = 512 << 20
+
+	// boltWait bounds the wait for bbolt's own lock. Ours is held already, so
+	// whoever has it is another program, looking at the file.
+	boltWait = time.Second
+
+	permFile = 0o600 // what is asked for may contain secrets of apps
+)
+
+// The bucket that is about the file itself.
+const (
+	bucketFile = "holdfast"
+	keyFormat  = "format" // a number; written in this way in every format to come
+	keyDigest  = "digest"
+)
+
+// disk is the file of a Store, guarded by its writing lock.
+type disk struct {
+	path   string
+	log    *slog.Logger
+	format int
+	lock   *lock
+
+	db     *bolt.DB    // nil after a failure, until the next write
+	file   *os.File    // bbolt's descriptor
+	info   os.FileInfo // which file that is
+	inUse  int64       // bytes of the file that it must at least have
+	sums   map[id]sum  // of each record that was acknowledged
+	digest digest      // of all of them
+
+	between func() // for tests: called between the two transactions of a write
+}
+
+// write makes changes to before in one transaction. Nothing has changed when it
+// returns an error.
+func (d *disk) write(changes []change, before Wishes) error {
+	if err := d.ready(before); err != nil {
+		return fmt.Errorf("write %s: %w", d.path, d.advise(err))
+	}
+	next := d.digest
+	for _, c := range changes {
+		if old, has := d.sums[c.id]; has {
+			next.remove(old)
+		}
+		if c.value != nil {
+			next.add(sumOf(c.id, c.value))
+		}
+	}
+	if err := d.commit(changes, next); err != nil {
+		d.letGo(err)
+		// What was refused must not come back with a restart: it is undone now if the
+		// disk allows that, else by the next write.
+		if again := d.ready(before); again != nil {
+			d.log.Warn("store stays closed until the next change", "err", again)
+		}
+		return fmt.Errorf("write %s: %w", d.path, d.advise(err))
+	}
+	for _, c := range changes {
+		if c.value == nil {
+			delete(d.sums, c.id)
+		} else {
+			d.sums[c.id] = sumOf(c.id, c.value)
+		}
+	}
+	d.digest = next
+	return nil
+}
+
+// advise adds to err what can be done about it.
+func (d *disk) advise(err error) error {
+	switch {
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EFBIG):
+		return fmt.Errorf("%w; nothing has changed: make room on the disk and try again", err)
+	case errors.Is(err, berrors.ErrMaxSizeReached):
+		return fmt.Errorf("it would be larger than %d MB: delete versions that nobody needs: %w", fileBytesMax>>20, app.ErrInvalid)
+	}
+	return fmt.Errorf("%w; nothing has changed", err)
+}
+
+// ready makes sure that d.db is open on the file at d.path, and that it is the one
+// that holds what was acknowledged.
+func (d *disk) ready(now Wishes) error {
+	info, err := os.Stat(d.path)
+	if err == nil && !os.SameFile(info, d.info) {
+		return errors.New("somebody put another file in its place: restart Holdfast to use that one, or put the former one back")
+	}
+	if d.db != nil {
+		if err == nil && info.Size() >= d.inUse {
+			return nil
+		}
+		d.letGo(errors.New("the file was removed or cut off"))
+	}
+	if c, err := readFile(d.path, d.format); err == nil && c.digest == d.digest {
+		return d.open(c)
+	}
+	r, err := now.records()
+	if err != nil {
+		return err
+	}
+	if err := build(d.path, r, d.format); err != nil {
+		return err
+	}
+	d.log.Warn("store written afresh from memory", "file", d.path)
+	c, err := readFile(d.path, d.format)
+	if err != nil {
+		return err
+	}
+	return d.open(c)
+}
+
+// open opens the file for writing, which was found to hold c.
+func (d *disk) open(c contents) error {
+	db, file, err := openBolt(d.path)
+	if err != nil {
+		return err
+	}
+	d.db, d.file, d.inUse = db, file, c.size
+	err = guarded(func() (err error) {
+		if d.info, err = file.Stat(); err != nil {
+			return err
+		}
+		return db.View(func(tx *bolt.Tx) error {
+			b := tx.Bucket([]byte(bucketFile))
+			if b == nil || string(b.Get([]byte(keyDigest))) != string(sealed(id{bucketFile, keyDigest}, []byte(c.digest.String()))) {
+				return errors.New("it changed while it was opened")
+			}
+			return nil
+		})
+	})
+	if err == nil && !c.settled {
+		err = d.commit(nil, c.digest)
+	}
+	if err != nil {
+		d.letGo(err)
+		return err
+	}
+	d.digest, d.sums = c.digest, make(map[id]sum, len(c.records))
+	for i, value := range c.records {
+		d.sums[i] = sumOf(i, value)
+	}
+	return nil
+}
+
+// commit makes changes in a transaction, and confirms it with a second one.
+func (d *disk) commit(changes []change, all digest) error {
+	return guarded(func() error {
+		err := transact(d.db, func(tx *bolt.Tx) error {
+			for _, c := range changes {
+				b, err := tx.CreateBucketIfNotExists([]byte(c.bucket))
+				if err != nil {
+					return err
+				}
+				if c.value == nil {
+					err = b.Delete([]byte(c.key))
+				} else {
+					err = b.Put([]byte(c.key), sealed(c.id, c.value))
+				}
+				if err != nil {
+					return err
+				}
+			}
+			return putAbout(tx, keyDigest, all.String())
+		})
+		if err != nil {
+			return err
+		}
+		if d.between != nil {
+			d.between()
+		}
+		return transact(d.db, func(tx *bolt.Tx) error {
+			d.inUse = tx.Size()
+			return nil
+		})
+	})
+}
+
+// putAbout stores what is known about the file itself.
+func putAbout(tx *bolt.Tx, key, value string) error {
+	b, err := tx.CreateBucketIfNotExists([]byte(bucketFile))
+	if err != nil {
+		return err
+	}
+	return b.Put([]byte(key), sealed(id{bucketFile, key}, []byte(value)))
+}
+
+// transact is bolt.DB.Update, but that it does not touch the file again when fn
+// panics: by then it may be gone.
+func transact(db *bolt.DB, fn func(*bolt.Tx) error) error {
+	tx, err := db.Begin(true)
+	if err != nil {
+		return err
+	}
+	if err := fn(tx); err != nil {
+		return errors.Join(err, tx.Rollback())
+	}
+	return tx.Commit()
+}
+
+// letGo closes the file after err.
+func (d *disk) letGo(err error) {
+	var f fault
+	if errors.As(err, &f) {
+		// bbolt was left with its locks held and must not be called again. Its
+		// mapping stays until we end; its descriptor, and the lock with it, goes.
+		_ = d.file.Close()
+	} else {
+		_ = guarded(d.db.Close)
+	}
+	d.db, d.file = nil, nil
+}
+
+func (d *disk) close() error {
+	var err error
+	if d.db != nil {
+		err = guarded(d.db.Close)
+		d.db, d.file = nil, nil
+	}
+	return errors.Join(err, d.lock.release())
+}
+
+// fault is a panic within bbolt, also from mapped memory that the file does not
+// back any more.
+type fault struct{ what any }
+
+func (f fault) Error() string { return fmt.Sprintf("the file changed while it was in use: %v", f.what) }
+
+// guarded is fn(), with a panic and a memory fault as an error.
+func guarded(fn func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if p := recover(); p != nil {
+			err = fault{p}
+		}
+	}()
+	return fn()
+}
+
+// openBolt opens a file that readFile believed, or a new one.
+func openBolt(path string) (db *bolt.DB, file *os.File, err error) {
+	err = guarded(func() (err error) {
+		db, err = bolt.Open(path, permFile, &bolt.Options{
+			Timeout:      boltWait,
+			MaxSize:      fileBytesMax,
+			NoStatistics: true,
+			OpenFile: func(name string, flag int, perm os.FileMode) (f *os.File, err error) {
+				file, err = os.OpenFile(name, flag, perm)
+				return file, err
+			},
+		})
+		return err
+	})
+	if errors.Is(err, berrors.ErrTimeout) {
+		err = fmt.Errorf("another program holds it open: %w", app.ErrBusy)
+	}
+	if err != nil && file != nil {
+		_ = file.Close() // after a panic; else it is closed
+	}
+	return db, file, err
+}
+
+// build writes a file that holds r, beside path and then in its place. path is as
+// it was when build returns an error.
+func build(path string, r records, format int) error {
+	beside := path + ".new"
+	if err := os.Remove(beside); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	db, file, err := openBolt(beside)
+	if err == nil {
+		err = guarded(func() error {
+			err := transact(db, func(tx *bolt.Tx) error { return fill(tx, r, format) })
+			if err != nil {
+				return err
+			}
+			return transact(db, func(*bolt.Tx) error { return nil })
+		})
+		var f fault
+		if errors.As(err, &f) {
+			_ = file.Close()
+		} else {
+			err = errors.Join(err, db.Close())
+		}
+	}
+	if err == nil {
+		err = os.Rename(beside, path)
+	}
+	if err != nil {
+		_ = os.Remove(beside)
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+func fill(tx *bolt.Tx, r records, format int) error {
+	for _, name := range buckets() {
+		if _, err := tx.CreateBucketIfNotExists([]byte(name)); err != nil {
+			return err
+		}
+	}
+	for _, i := range r.ids() {
+		b, err := tx.CreateBucketIfNotExists([]byte(i.bucket))
+		if err != nil {
+			return err
+		}
+		if err := b.Put([]byte(i.key), sealed(i, r[i])); err != nil {
+			return err
+		}
+	}
+	return errors.Join(
+		putAbout(tx, keyFormat, strconv.Itoa(format)),
+		putAbout(tx, keyDigest, r.digest().String()))
+}
+
+func syncDir(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// contents is what a file was found to hold, and to be right.
+type contents struct {
+	format  int
+	records records
+	digest  digest
+	settled bool
+	size    int64
+}
+
+// readFile reads the file at path and believes nothing in it. It does not write.
+// A format above the newest one is refused.
+func readFile(path string, newest int) (contents, error) {
+	b, err := readWhole(path)
+	if err != nil {
+		return contents{}, err
+	}
+	return readBytes(b, newest)
+}
+
+func readWhole(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("it is not a file but %s: %w", info.Mode().Type(), app.ErrInvalid)
+	}
+	if info.Size() > fileBytesMax {
+		return nil, fmt.Errorf("it has %d bytes, more than Holdfast writes: %w", info.Size(), ErrDamaged)
+	}
+	b := make([]byte, info.Size())
+	if _, err := io.ReadFull(f, b); err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+func readBytes(b []byte, newest int) (contents, error) {
+	im, err := readImage(b)
+	if err != nil {
+		return contents{}, fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	c := contents{settled: im.settled, size: im.size}
+	about := func(key string) (string, error) {
+		i := id{bucketFile, key}
+		stored, has := im.stored[i]
+		if !has {
+			return "", fmt.Errorf("%w: it does not say its %s; is it Holdfast's?", ErrDamaged, key)
+		}
+		value, err := unseal(i, stored)
+		if err != nil {
+			return "", fmt.Errorf("%w: %w", ErrDamaged, err)
+		}
+		delete(im.stored, i)
+		return string(value), nil
+	}
+	format, err := about(keyFormat)
+	if err != nil {
+		return contents{}, err
+	}
+	if c.format, err = checkFormat(format, newest); err != nil {
+		return contents{}, err
+	}
+	want, err := about(keyDigest)
+	if err != nil {
+		return contents{}, err
+	}
+	c.records = make(records, len(im.stored))
+	for i, stored := range im.stored {
+		if c.records[i], err = unseal(i, stored); err != nil {
+			return contents{}, fmt.Errorf("%w: %w", ErrDamaged, err)
+		}
+	}
+	c.digest = c.records.digest()
+	if c.digest.String() != want {
+		n, _, _ := strings.Cut(want, " ")
+		return contents{}, fmt.Errorf("%w: its records are not those written together (%d of %s)", ErrDamaged, c.digest.count, n)
+	}
+	return c, nil
+}
+
+func checkFormat(text string, newest int) (int, error) {
+	format, err := strconv.Atoi(text)
+	if err != nil || format < 1 {
+		return 0, fmt.Errorf("%w: its format is %q", ErrDamaged, text)
+	}
+	if format > newest {
+		return 0, fmt.Errorf("it has format %d and this Holdfast knows up to %d: run the newer Holdfast that wrote it: %w", format, newest, app.ErrInvalid)
+	}
+	return format, nil
+}
