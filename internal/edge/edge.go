@@ -1,6 +1,6 @@
 // Package edge is what faces strangers: it listens, bounds what they may send
 // and how slowly, and hands requests on as to any http.Handler. It knows
-// nothing of apps, routes or sockets. Start at Listen and Serve.
+// nothing of apps, routes or sockets. Start at Listen, TLS and Serve.
 package edge
 
 import (

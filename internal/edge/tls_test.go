@@ -1,0 +1,74 @@
+package edge
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// counted is a base that sees what passes.
+type counted struct {
+	net.Conn
+	bytes *atomic.Int64
+}
+
+func (c counted) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.bytes.Add(int64(n))
+	return n, err
+}
+
+// Requests over TLS come through, over the base that each connection was given.
+func TestTLSStandsOnItsBase(t *testing.T) {
+	lent := httptest.NewTLSServer(nil) // for its certificate
+	defer lent.Close()
+	var read atomic.Int64
+	for name, base := range map[string]func(net.Conn) net.Conn{
+		"none":    nil,
+		"counted": func(c net.Conn) net.Conn { return counted{c, &read} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, err := Listen("127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			url := "https://" + l.Addr().String()
+			ctx, stop := context.WithCancel(context.Background())
+			done := make(chan error, 1)
+			echo := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				b, _ := io.ReadAll(r.Body)
+				w.Write(b)
+			})
+			go func() {
+				done <- Serve(ctx, TLS(l, &tls.Config{Certificates: lent.TLS.Certificates}, base), echo, time.Second, slog.New(slog.DiscardHandler))
+			}()
+			client := lent.Client()
+			body := bytes.Repeat([]byte("0123456789"), 10_000)
+			resp, err := client.Post(url, "text/plain", bytes.NewReader(body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			if err != nil || !bytes.Equal(got, body) {
+				t.Errorf("%d bytes came back, %v; want the %d that were sent", len(got), err, len(body))
+			}
+			client.CloseIdleConnections()
+			stop()
+			if err := <-done; err != nil {
+				t.Errorf("Serve = %v", err)
+			}
+			if n := read.Load(); base != nil && n < int64(len(body)) {
+				t.Errorf("the base saw %d bytes", n)
+			}
+		})
+	}
+}
