@@ -48,7 +48,7 @@ func holdfastMain(args []string) error {
 		if err != nil {
 			return err
 		}
-		listener = tls.NewListener(listener, &tls.Config{Certificates: []tls.Certificate{pair}})
+		listener = edge.TLS(listener, &tls.Config{Certificates: []tls.Certificate{pair}}, tunnel.TLSBase)
 	}
 	access, err := logs.Create(filepath.Join(dir, "requests.log"), logs.Limit{})
 	if err != nil {

@@ -65,6 +65,9 @@ func (l *loop) direct(s *socket, from side, buf []byte, now instant) {
 			if !l.flush(s, from, now) {
 				return
 			}
+			if r.do == shut {
+				l.shutDown(s, to) // what tells a TLS client so is sent
+			}
 			if r.do != read {
 				s.wrote(from, r.do, nil, now)
 			}
@@ -77,18 +80,13 @@ func (l *loop) direct(s *socket, from side, buf []byte, now instant) {
 				s.wrote(from, d, nil, now)
 			}
 		case shut:
-			unix.Shutdown(int(s.fd[to]), unix.SHUT_WR) // an error means that the peer is gone, which reading tells
-			s.wrote(from, shut, nil, now)
+			if l.parted(s, from, now) {
+				l.shutDown(s, to)
+				s.wrote(from, shut, nil, now)
+			}
 		case read:
-			if s.early != nil {
-				if n := copy(buf[headroom:], s.early[from]); n > 0 {
-					s.early[from] = s.early[from][n:]
-					l.pass(s, from, buf[:headroom+n], now)
-					continue
-				}
-				if len(s.early[client])+len(s.early[instance]) == 0 {
-					s.early = nil
-				}
+			if l.ahead(s, from, buf, now) {
+				continue
 			}
 			if s.sign[from]&signRead == 0 {
 				return
@@ -97,38 +95,84 @@ func (l *loop) direct(s *socket, from side, buf []byte, now instant) {
 				l.requeue(s)
 				return
 			}
-			var n int
-			var errno syscall.Errno
-			unseen := s.unseen(from)
-			bulk := unseen >= spliceLeast && l.pipe.ready()
-			if bulk {
-				n, errno = l.splice(s, from, unseen, buf, now)
+			n, ok := 0, false
+			if from == client && s.tls != nil {
+				n, ok = l.open(s, buf, now)
 			} else {
-				n, errno = receive(s.fd[from], buf[headroom:])
+				n, ok = l.take(s, from, buf, now)
 			}
-			switch {
-			case errno == syscall.EINVAL && bulk:
-				l.pipe.renounce()
-			case errno == syscall.EAGAIN:
-				s.sign[from] &^= signRead | signHung
+			if !ok {
 				return
-			case errno != 0:
-				s.finished(from, os.NewSyscallError("read", errno), now)
-			case n == 0:
-				s.finished(from, io.EOF, now)
-			case bulk:
-				share -= n
-			default:
-				if headroom+n < len(buf) && s.sign[from]&signHung == 0 {
-					// All there was; what comes later makes an event.
-					s.sign[from] &^= signRead
-				}
-				share -= n
-				l.pass(s, from, buf[:headroom+n], now)
 			}
+			share -= n
 		}
 	}
 }
+
+// ahead passes on what was read before the socket was joined. It is false when
+// there is none.
+func (l *loop) ahead(s *socket, from side, buf []byte, now instant) bool {
+	if s.early != nil {
+		if n := copy(s.room(buf), s.early[from]); n > 0 {
+			s.early[from] = s.early[from][n:]
+			l.pass(s, from, buf[:headroom+n], now)
+			return true
+		}
+		if len(s.early[client])+len(s.early[instance]) == 0 {
+			s.early = nil
+		}
+	}
+	if from == client && s.tls != nil && s.tls.err != nil {
+		s.finished(client, s.tls.err, now)
+		return true
+	}
+	return false
+}
+
+// room is where to read to.
+func (s *socket) room(buf []byte) []byte {
+	if s.tls != nil {
+		return buf[headroom:][:sealedAtOnce]
+	}
+	return buf[headroom:]
+}
+
+// take reads from an end and passes on what came. It returns how much that was,
+// and false when there is nothing now.
+func (l *loop) take(s *socket, from side, buf []byte, now instant) (n int, ok bool) {
+	var errno syscall.Errno
+	room := s.room(buf)
+	unseen := s.unseen(from)
+	bulk := unseen >= spliceLeast && s.tls == nil && l.pipe.ready()
+	if bulk {
+		n, errno = l.splice(s, from, unseen, buf, now)
+	} else {
+		n, errno = receive(s.fd[from], room)
+	}
+	switch {
+	case errno == syscall.EINVAL && bulk:
+		l.pipe.renounce()
+	case errno == syscall.EAGAIN:
+		s.sign[from] &^= signRead | signHung
+		return 0, false
+	case errno != 0:
+		s.finished(from, os.NewSyscallError("read", errno), now)
+	case n == 0:
+		s.finished(from, io.EOF, now)
+	case bulk:
+	default:
+		if n < len(room) && s.sign[from]&signHung == 0 {
+			// All there was; what comes later makes an event.
+			s.sign[from] &^= signRead
+		}
+		l.pass(s, from, buf[:headroom+n], now)
+	}
+	return n, true
+}
+
+// shutDown ends the stream towards an end. An error means that the peer is gone,
+// which reading tells.
+func (l *loop) shutDown(s *socket, to side) { unix.Shutdown(int(s.fd[to]), unix.SHUT_WR) }
 
 // pass gives what was read to the socket, and what it lets pass to the other end.
 func (l *loop) pass(s *socket, from side, buf []byte, now instant) {
@@ -140,6 +184,22 @@ func (l *loop) pass(s *socket, from side, buf []byte, now instant) {
 // write writes to the other end than from, and keeps what that cannot take. It
 // says whether all was written.
 func (l *loop) write(s *socket, from side, d do, p []byte, now instant) bool {
+	if from == instance && s.tls != nil {
+		sealed, err := l.seal(s, p)
+		if err != nil {
+			s.wrote(from, d, err, now)
+			return false
+		}
+		p = sealed
+	}
+	return l.send(s, from, d, p, now)
+}
+
+// send is write for what is sealed already, if it has to be.
+func (l *loop) send(s *socket, from side, d do, p []byte, now instant) bool {
+	if len(p) == 0 {
+		return true
+	}
 	to := from.other()
 	n, errno := send(s.fd[to], p)
 	if errno != 0 && errno != syscall.EAGAIN {
@@ -202,6 +262,7 @@ func (l *loop) flush(s *socket, from side, now instant) bool {
 		s.wrote(from, r.do, os.ErrDeadlineExceeded, now)
 		return false
 	}
+	l.awaitRoom(s, to)
 	return false
 }
 
@@ -227,6 +288,10 @@ func (l *loop) end(s *socket) {
 		if s.rest[from] != nil {
 			l.drop(s, side(from))
 		}
+	}
+	if s.tls != nil {
+		l.holdPart(s.tls, nil)
+		s.tls = nil
 	}
 	s.closed = true
 	s.early = nil

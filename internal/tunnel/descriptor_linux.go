@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"crypto/tls"
 	"net"
 	"syscall"
 	"unsafe"
@@ -12,11 +13,17 @@ import (
 // cannot block are made without telling the scheduler, which costs half as much.
 
 // descriptor is the connection under what Unread may have put around it, and
-// what was read ahead. It is false where there is no descriptor that a loop
-// could read from and write to without anybody else's doing.
-func descriptor(conn net.Conn) (raw syscall.RawConn, early []byte, ok bool) {
+// what was read ahead; over is the TLS that is spoken there. It is false where
+// there is no descriptor that a loop could read from and write to by itself.
+func descriptor(conn net.Conn) (raw syscall.RawConn, early []byte, over *secured, ok bool) {
 	if u, wrapped := conn.(*unread); wrapped {
 		early, conn = u.data, u.Conn
+	}
+	if t, is := conn.(*tls.Conn); is {
+		if over = secure(t); over == nil {
+			return nil, nil, nil, false
+		}
+		conn = over.base.Conn
 	}
 	var err error
 	switch c := conn.(type) {
@@ -25,9 +32,9 @@ func descriptor(conn net.Conn) (raw syscall.RawConn, early []byte, ok bool) {
 	case *net.UnixConn:
 		raw, err = c.SyscallConn()
 	default:
-		return nil, nil, false
+		return nil, nil, nil, false
 	}
-	return raw, early, err == nil
+	return raw, early, over, err == nil
 }
 
 // own duplicates a connection's descriptor. Once the connection is closed the

@@ -67,6 +67,10 @@ type loop struct {
 	alarms  agenda
 	spares  []*[loopBuffer]byte
 	pipe    pipe
+	gate    gate               // of TLS clients
+	sealed  []byte             // what is read from them; nil: there was none
+	input   []byte             // where a tls.Conn keeps a record while it is opened
+	chunks  []*[recordMax]byte // for the beginnings of records
 	events  []unix.EpollEvent
 	polls   func(uintptr) bool // poll, for raw.Read
 	polled  int                // what polls found
@@ -104,6 +108,7 @@ type wired struct {
 	queued  bool       // in loop.again
 	closed  bool       // both descriptors
 	early   *[2][]byte // read before the socket was joined; nil: nothing
+	tls     *secured   // of a client that speaks TLS; nil: it does not
 
 	// Guarded by loop.mu.
 	started bool
@@ -120,7 +125,7 @@ const (
 // rest is what could not be written.
 type rest struct {
 	data  []byte
-	do    do // read, say or ask: as it is to be told when all is written
+	do    do // read, say, ask or shut: as it is to be told when all is written
 	chunk *[loopBuffer]byte
 }
 
@@ -212,7 +217,7 @@ func (l *loop) start(s *socket) {
 		l.postLocked(s, orders{cut: app.Lost})
 	} else if s.asked != nil {
 		l.deliverLocked(s)
-	} else if s.early != nil || s.pingDue() != 0 {
+	} else if s.early != nil || s.pingDue() != 0 || s.rest[instance] != nil || s.tls != nil && s.tls.err != nil {
 		l.postLocked(s, orders{}) // so that it is looked at
 	}
 }
@@ -409,6 +414,7 @@ func (l *loop) over(idle bool) bool {
 	l.pipe.close()
 	l.alive, l.limited = false, false
 	l.sockets, l.spares, l.slots, l.slotsEnd, l.events = nil, nil, nil, 0, nil
+	l.gate, l.sealed, l.input, l.chunks = gate{}, nil, nil, nil
 	return true
 }
 

@@ -35,9 +35,9 @@ func (ls *loops) admit(s *socket, c, i net.Conn) bool {
 	if ls == nil {
 		return false
 	}
-	rawC, earlyC, okC := descriptor(c)
-	rawI, earlyI, okI := descriptor(i)
-	if !okC || !okI {
+	rawC, earlyC, tlsC, okC := descriptor(c)
+	rawI, earlyI, tlsI, okI := descriptor(i)
+	if !okC || !okI || tlsI != nil {
 		return false
 	}
 	fdC, ok := own(rawC)
@@ -55,10 +55,20 @@ func (ls *loops) admit(s *socket, c, i net.Conn) bool {
 		unix.Close(int(fdI))
 		return false
 	}
-	cut(c)
-	cut(i)
 	s.carrier = l
 	s.fd = [2]int32{fdC, fdI}
+	if tlsC == nil {
+		cut(c)
+	} else {
+		cut(tlsC.base.Conn)
+		opened, out := tlsC.takeOver(l)
+		earlyC = append(earlyC, opened...)
+		if len(out) > 0 {
+			s.rest[instance] = &rest{data: out, do: read}
+		}
+		s.tls = tlsC
+	}
+	cut(i)
 	if len(earlyC)+len(earlyI) > 0 {
 		s.early = &[2][]byte{earlyC, earlyI}
 	}

@@ -190,7 +190,7 @@ func TestPingBetweenFrames(t *testing.T) {
 
 func TestRealPing(t *testing.T) {
 	t.Parallel()
-	onEach(t, func(t *testing.T, set *Set) {
+	onEach(t, func(t *testing.T, set world) {
 		r := realJoin(t, set, Socket{PingInterval: 20 * time.Millisecond})
 		m := frame(true, opText, true, []byte("hello"))
 		for range 5 {

@@ -3,6 +3,7 @@ package tunnel
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -22,18 +23,29 @@ import (
 // What every carrier has to do with real connections, in real time. The rules
 // of socket.go to the millisecond are socket_test.go's, in fake time.
 
-// onEach runs a test with sets of either carrier.
-func onEach(t *testing.T, test func(t *testing.T, set *Set)) {
+// world is a set, and what clients speak to it.
+type world struct {
+	*Set
+	tls uint16 // the version; 0: none
+}
+
+// onEach runs a test with sets of either carrier, and with plain clients and
+// such that speak TLS.
+func onEach(t *testing.T, test func(t *testing.T, set world)) {
 	for _, portable := range []bool{false, true} {
-		t.Run(carrierName(portable), func(t *testing.T) {
-			t.Parallel()
-			test(t, liveSet(t, Config{Portable: portable}))
-		})
+		for over, version := range map[string]uint16{"": 0, " TLS 1.2": tls.VersionTLS12, " TLS 1.3": tls.VersionTLS13} {
+			t.Run(carrierName(portable)+over, func(t *testing.T) {
+				t.Parallel()
+				set := liveSet(t, Config{Portable: portable})
+				set.tls = version
+				test(t, set)
+			})
+		}
 	}
 }
 
-// liveSet is a set that runs until the test is over.
-func liveSet(t *testing.T, cfg Config) *Set {
+// liveSet is a set that runs until the test is over, for plain clients.
+func liveSet(t *testing.T, cfg Config) world {
 	set := New(cfg, slog.New(slog.DiscardHandler))
 	ctx, stop := context.WithCancel(context.Background())
 	ran := make(chan error)
@@ -44,7 +56,7 @@ func liveSet(t *testing.T, cfg Config) *Set {
 			t.Errorf("Run: %v", err)
 		}
 	})
-	return set
+	return world{Set: set}
 }
 
 // long says that there is time for more than a quick look.
@@ -59,9 +71,18 @@ func carrierName(portable bool) string {
 
 // wire is the far end of a real connection.
 type wire struct {
-	*net.TCPConn
-	t testing.TB
+	duplex
+	tcp *net.TCPConn // beneath
+	t   testing.TB
 }
+
+// duplex is a *net.TCPConn or a *tls.Conn.
+type duplex interface {
+	net.Conn
+	CloseWrite() error
+}
+
+func plain(t testing.TB, c *net.TCPConn) wire { return wire{c, c, t} }
 
 func (w wire) write(ps ...[]byte) {
 	w.t.Helper()
@@ -97,11 +118,11 @@ func (w wire) wantEOF() {
 }
 
 func (w wire) reset() {
-	w.SetLinger(0)
-	w.Close()
+	w.tcp.SetLinger(0)
+	w.tcp.Close()
 }
 
-// realRig is one socket over TCP.
+// realRig is one socket over TCP, or TLS over that.
 type realRig struct {
 	t                testing.TB
 	client, instance wire
@@ -111,17 +132,17 @@ type realRig struct {
 // patience is how long a test waits for what has to come, on a busy machine.
 const patience = 20 * time.Second
 
-func realJoin(t testing.TB, set *Set, sock Socket, early ...[]byte) *realRig {
+func realJoin(t testing.TB, set world, sock Socket, early ...[]byte) *realRig {
 	t.Helper()
-	nearC, c := tcpPair(t)
+	nearC, c := set.greet(t)
 	nearI, i := tcpPair(t)
-	return joinConns(t, set, sock, nearC, c, nearI, i, early...)
+	return joinConns(t, set.Set, sock, nearC, c, nearI, i, early...)
 }
 
-func joinConns(t testing.TB, set *Set, sock Socket, nearC, c, nearI, i *net.TCPConn, early ...[]byte) *realRig {
+func joinConns(t testing.TB, set *Set, sock Socket, nearC net.Conn, c wire, nearI, i *net.TCPConn, early ...[]byte) *realRig {
 	t.Helper()
-	r := &realRig{t: t, client: wire{c, t}, instance: wire{i, t}, ended: make(chan Ending, 2)}
-	t.Cleanup(func() { c.Close(); i.Close() })
+	r := &realRig{t: t, client: c, instance: plain(t, i), ended: make(chan Ending, 2)}
+	t.Cleanup(func() { c.tcp.Close(); i.Close() })
 	c.SetDeadline(time.Now().Add(patience))
 	i.SetDeadline(time.Now().Add(patience))
 	if sock.Instance == "" {
@@ -165,7 +186,7 @@ func TestCarry(t *testing.T) {
 	text := func(masked bool, s string) []byte { return frame(true, opText, masked, []byte(s)) }
 	t.Run("both ways, and what was read ahead", func(t *testing.T) {
 		t.Parallel()
-		onEach(t, func(t *testing.T, set *Set) {
+		onEach(t, func(t *testing.T, set world) {
 			up, down := text(true, "early up"), text(false, "early down")
 			r := realJoin(t, set, Socket{}, up[:5], down[:3])
 			r.client.write(up[5:])
@@ -192,7 +213,7 @@ func TestCarry(t *testing.T) {
 	})
 	t.Run("half-closes", func(t *testing.T) {
 		t.Parallel()
-		onEach(t, func(t *testing.T, set *Set) {
+		onEach(t, func(t *testing.T, set world) {
 			r := realJoin(t, set, Socket{})
 			r.client.write(text(true, "last"))
 			r.client.CloseWrite()
@@ -207,7 +228,7 @@ func TestCarry(t *testing.T) {
 	})
 	t.Run("a half-close by the instance", func(t *testing.T) {
 		t.Parallel()
-		onEach(t, func(t *testing.T, set *Set) {
+		onEach(t, func(t *testing.T, set world) {
 			r := realJoin(t, set, Socket{})
 			r.instance.CloseWrite()
 			r.client.wantEOF()
@@ -220,7 +241,7 @@ func TestCarry(t *testing.T) {
 	})
 	t.Run("resets", func(t *testing.T) {
 		t.Parallel()
-		onEach(t, func(t *testing.T, set *Set) {
+		onEach(t, func(t *testing.T, set world) {
 			r, q := realJoin(t, set, Socket{}), realJoin(t, set, Socket{})
 			r.client.reset()
 			r.instance.wantEOF()
@@ -234,7 +255,7 @@ func TestCarry(t *testing.T) {
 	})
 	t.Run("a deadline", func(t *testing.T) {
 		t.Parallel()
-		onEach(t, func(t *testing.T, set *Set) {
+		onEach(t, func(t *testing.T, set world) {
 			r := realJoin(t, set, Socket{MaxAge: 50 * time.Millisecond})
 			r.bye(1001, "deadline")
 			if e := r.wantEnd(ByHoldfast, app.Deadline, 1001, "deadline"); e.Duration < 50*time.Millisecond || e.Duration > patience {
@@ -244,7 +265,7 @@ func TestCarry(t *testing.T) {
 	})
 	t.Run("a frame under way is completed", func(t *testing.T) {
 		t.Parallel()
-		onEach(t, func(t *testing.T, set *Set) {
+		onEach(t, func(t *testing.T, set world) {
 			r := realJoin(t, set, Socket{})
 			m := frame(true, opBinary, false, make([]byte, 300))
 			r.instance.write(m[:100])
@@ -262,7 +283,7 @@ func TestCarry(t *testing.T) {
 	})
 	t.Run("a crash", func(t *testing.T) {
 		t.Parallel()
-		onEach(t, func(t *testing.T, set *Set) {
+		onEach(t, func(t *testing.T, set world) {
 			r := realJoin(t, set, Socket{})
 			r.instance.write(text(false, "last words"))
 			r.instance.Close()
@@ -279,7 +300,7 @@ func TestCarry(t *testing.T) {
 		if !long() {
 			t.Skip("it takes closeWait; TestGoodbyeWithoutAnswer has it in fake time")
 		}
-		onEach(t, func(t *testing.T, set *Set) {
+		onEach(t, func(t *testing.T, set world) {
 			r := realJoin(t, set, Socket{})
 			start := time.Now()
 			set.Drain("i1", time.Time{}, app.Unhealthy)
@@ -292,7 +313,7 @@ func TestCarry(t *testing.T) {
 	})
 	t.Run("all are closed", func(t *testing.T) {
 		t.Parallel()
-		onEach(t, func(t *testing.T, set *Set) {
+		onEach(t, func(t *testing.T, set world) {
 			var rigs []*realRig
 			for range 50 {
 				rigs = append(rigs, realJoin(t, set, Socket{}))
@@ -311,8 +332,8 @@ func TestCarry(t *testing.T) {
 			if err := set.Join(Socket{Instance: "i1"}, nearC, nearI); !errors.Is(err, ErrClosed) {
 				t.Errorf("Join after CloseAll: %v", err)
 			}
-			wire{c, t}.wantEOF()
-			wire{i, t}.wantEOF()
+			plain(t, c).wantEOF()
+			plain(t, i).wantEOF()
 			c.Close()
 			i.Close()
 		})
@@ -323,7 +344,7 @@ func TestCarry(t *testing.T) {
 // writer sent goes on where it stopped.
 func TestRealStall(t *testing.T) {
 	t.Parallel()
-	onEach(t, func(t *testing.T, set *Set) {
+	onEach(t, func(t *testing.T, set world) {
 		r, other := realJoin(t, set, Socket{}), realJoin(t, set, Socket{})
 		message := frame(true, opBinary, false, bytes.Repeat([]byte("0123456789"), 10_000))
 		var sent int
@@ -377,7 +398,7 @@ func TestRealStall(t *testing.T) {
 // A goodbye to a reader that stalls ends at the bound for a frame under way.
 func TestRealGoodbyeToAStalledReader(t *testing.T) {
 	t.Parallel()
-	onEach(t, func(t *testing.T, set *Set) {
+	onEach(t, func(t *testing.T, set world) {
 		r := realJoin(t, set, Socket{})
 		done := make(chan struct{})
 		go func() {
@@ -397,16 +418,17 @@ func TestRealGoodbyeToAStalledReader(t *testing.T) {
 
 // The same as FuzzTunnel with the system's own connections, whose buffers are
 // small, and either carrier.
-func checkReal(t *testing.T, set *Set, up, down []byte, seed uint64, goodbyeAt uint8) {
+func checkReal(t *testing.T, set world, up, down []byte, seed uint64, goodbyeAt uint8) {
 	rng := func(n uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, n)) }
-	nearC, c := tcpPair(t)
+	nearTCP, farTCP := tcpPair(t)
 	nearI, i := tcpPair(t)
-	for _, conn := range []*net.TCPConn{nearC, c, nearI, i} {
+	for _, conn := range []*net.TCPConn{nearTCP, farTCP, nearI, i} {
 		conn.SetReadBuffer(64 << 10) // less than this, and TCP itself waits for its timers
 		conn.SetWriteBuffer(8 << 10)
 	}
 	id := fmt.Sprint(seed, goodbyeAt, len(up), len(down))
-	r := joinConns(t, set, Socket{Instance: id}, nearC, c, nearI, i)
+	nearC, c := set.greetOver(t, nearTCP, farTCP)
+	r := joinConns(t, set.Set, Socket{Instance: id}, nearC, c, nearI, i)
 	toClient, toInstance := make(chan []byte, 1), make(chan []byte, 1)
 	var pouring sync.WaitGroup
 	defer pouring.Wait()
@@ -437,7 +459,7 @@ func checkReal(t *testing.T, set *Set, up, down []byte, seed uint64, goodbyeAt u
 	checkGoodbye(t, "client", gotDown, down, false)
 }
 
-func pourReal(w *net.TCPConn, stream []byte, rng *rand.Rand) {
+func pourReal(w duplex, stream []byte, rng *rand.Rand) {
 	for len(stream) > 0 {
 		n := min(len(stream), 1+rng.IntN(8000))
 		if _, err := w.Write(stream[:n]); err != nil {
@@ -451,7 +473,7 @@ func pourReal(w *net.TCPConn, stream []byte, rng *rand.Rand) {
 	w.CloseWrite()
 }
 
-func drinkReal(r *net.TCPConn, rng *rand.Rand, all chan<- []byte) {
+func drinkReal(r io.Reader, rng *rand.Rand, all chan<- []byte) {
 	var out []byte
 	for {
 		p := make([]byte, 1+rng.IntN(9000))
@@ -491,7 +513,7 @@ func noise(rng *rand.Rand, n int) []byte {
 // Frames that are longer than any buffer of ours, which loops do not look into.
 func TestRealLargeFrames(t *testing.T) {
 	t.Parallel()
-	onEach(t, func(t *testing.T, set *Set) {
+	onEach(t, func(t *testing.T, set world) {
 		for seed := range uint64(8) {
 			rng := rand.New(rand.NewPCG(seed, 99))
 			checkReal(t, set, conversation(rng, true, 6, 400_000), conversation(rng, false, 6, 400_000), seed, uint8(max(0, rng.IntN(200)-60)))
@@ -501,7 +523,7 @@ func TestRealLargeFrames(t *testing.T) {
 
 func TestRealRandomFrames(t *testing.T) {
 	t.Parallel()
-	onEach(t, func(t *testing.T, set *Set) {
+	onEach(t, func(t *testing.T, set world) {
 		for seed := range uint64(25) {
 			rng := rand.New(rand.NewPCG(seed, 98))
 			checkReal(t, set, conversation(rng, true, 20, 60_000), conversation(rng, false, 20, 60_000), seed, uint8(max(0, rng.IntN(200)-60)))
@@ -519,7 +541,8 @@ func FuzzTunnelOnLoops(f *testing.F) {
 	}
 	set := newSet()
 	f.Fuzz(func(t *testing.T, up, down []byte, seed uint64, goodbyeAt uint8) {
-		checkReal(t, set, up, down, seed, goodbyeAt)
+		w := world{set, []uint16{0, tls.VersionTLS12, tls.VersionTLS13}[seed%3]}
+		checkReal(t, w, up, down, seed, goodbyeAt)
 	})
 }
 
@@ -537,7 +560,7 @@ func TestJoinWithoutDescriptorsLeft(t *testing.T) {
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &none); err != nil {
 		t.Skip(err)
 	}
-	r := joinConns(t, set, Socket{}, nearC, c, nearI, i)
+	r := joinConns(t, set, Socket{}, nearC, plain(t, c), nearI, i)
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &old); err != nil {
 		t.Fatal(err)
 	}

@@ -13,7 +13,7 @@ import (
 
 func TestSockets(t *testing.T) {
 	t.Parallel()
-	onEach(t, func(t *testing.T, set *Set) {
+	onEach(t, func(t *testing.T, set world) {
 		a := realJoin(t, set, Socket{ID: "a", Instance: "i1", Client: "192.0.2.1", MaxAge: time.Hour})
 		b := realJoin(t, set, Socket{ID: "b", Instance: "i2", Client: "192.0.2.2"})
 		hello := frame(true, opText, true, []byte("hello"))
@@ -97,7 +97,7 @@ func TestCloseMatchingRefuses(t *testing.T) {
 // crowdTCP is n sockets over TCP whose ends answer a goodbye. The function it
 // returns waits for all of them to have ended, and gives the times of their
 // clients' goodbyes since start in the order of the sockets.
-func crowdTCP(t *testing.T, set *Set, n int) func(start time.Time) []time.Duration {
+func crowdTCP(t *testing.T, set world, n int) func(start time.Time) []time.Duration {
 	t.Helper()
 	rigs := make([]*realRig, n)
 	at := make([]chan time.Time, n)

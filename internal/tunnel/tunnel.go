@@ -6,7 +6,8 @@
 // told which socket belongs to which instance, how old it may grow, and when an
 // instance leaves and why. Start with Set; socket.go is how a life ends
 // and does no I/O. Two carriers move the bytes and drive it: loop_linux.go and
-// carry_linux.go with one goroutine a core, copy.go with two a socket. frame.go
+// carry_linux.go with one goroutine a core (secure_linux.go where the client
+// speaks TLS), copy.go with two a socket. frame.go
 // finds the frames, policy.go judges them, goodbye.go lists what is said.
 package tunnel
 
@@ -143,7 +144,8 @@ func New(cfg Config, log *slog.Logger) *Set {
 // Join makes a tunnel of an upgraded client connection and the instance
 // connection that answered 101, and returns at once. The set owns both from
 // here on, also on error; deadlines that they carry are forgotten. What was
-// already read from either comes before the rest by Unread.
+// already read from either comes before the rest by Unread. A client's tls.Conn
+// stands on a TLSBase, else goroutines carry it.
 //
 // Sockets are carried before Run and without it, but only Run watches their
 // deadlines and the pace of a drain. After CloseAll has begun or Run has ended

@@ -73,6 +73,7 @@ func newSite(t *testing.T, secure bool, serve func(ctx context.Context, c *webso
 		s.upgrade(t, w, r, instance.Listener.Addr().String())
 	}))
 	if secure {
+		front.Listener = standing{front.Listener}
 		front.StartTLS()
 	} else {
 		front.Start()
@@ -90,6 +91,17 @@ func newSite(t *testing.T, secure bool, serve func(ctx context.Context, c *webso
 		instance.Close()
 	})
 	return s
+}
+
+// standing makes what it accepts fit for loops to carry TLS over.
+type standing struct{ net.Listener }
+
+func (l standing) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return TLSBase(c), nil
 }
 
 func (s *site) upgrade(t *testing.T, w http.ResponseWriter, r *http.Request, addr string) {
