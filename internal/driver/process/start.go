@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/app"
+	"holdfast/internal/logs"
 )
 
 // Start implements driver.Driver. It copies the artifact, starts the keeper and
@@ -81,6 +82,9 @@ func (d *Driver) start(ctx context.Context, id string, v app.Version) error {
 	d.hintLocked()
 	d.mu.Unlock()
 
+	if err := logs.Own(in.record.Log, v.Key); err != nil { // costs a filter
+		d.log.Warn("note whose log it is", "instance", id, "err", err)
+	}
 	err = d.make(ctx, in, v, hold)
 	hold.Close() // the keeper has its own by now
 	if err != nil {
