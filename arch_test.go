@@ -29,7 +29,7 @@ var rooms = map[string][]string{
 	"build":    {"app", "logs", "source"},
 	"control":  {"app", "store", "driver", "probe", "router", "logs"},
 	"server":   {"app", "build", "control", "driver/process", "edge", "logs", "router", "source", "store", "tunnel"},
-	"cli":      {"app", "appyaml", "build", "control", "driver/process", "edge", "logs", "server", "store"},
+	"cli":      {"admin", "app", "appyaml", "auth", "build", "config", "control", "driver/process", "edge", "logs", "server", "spelling", "store"},
 
 	"auth":  {"app"},
 	"admin": {"app", "appyaml", "auth", "logs", "store", "tunnel"}, // store and tunnel: their values

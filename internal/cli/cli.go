@@ -29,6 +29,26 @@ func Main(args []string) int {
 	if len(args) > 0 && args[0] == keeper {
 		return process.Main(args[1:])
 	}
+	// Everything that comes before a command's own work is about its words:
+	// cobra's complaints have no type of their own.
+	understood := false
+	root := newRoot()
+	root.PersistentPreRun = func(*cobra.Command, []string) { understood = true }
+	root.SetArgs(args)
+	cmd, err := root.ExecuteC()
+	if err == nil {
+		return 0
+	}
+	tell(os.Stderr, err)
+	var m misuse
+	if errors.As(err, &m) || !understood {
+		cmd.Println("  See: " + cmd.CommandPath() + " --help")
+		return exitMisuse
+	}
+	return exitFailed
+}
+
+func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "holdfast",
 		Short: "Run App Engine flexible apps on your own machines",
@@ -43,25 +63,19 @@ distribution, session affinity, health checks, deadlines and polite goodbyes.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return misuse{err}
 	})
-	root.AddCommand(newRun())
-	root.SetArgs(args)
-	cmd, err := root.ExecuteC()
-	if err == nil {
-		return 0
+	group := func(title string, commands ...*cobra.Command) {
+		root.AddGroup(&cobra.Group{ID: title, Title: title})
+		for _, c := range commands {
+			c.GroupID = title
+		}
+		root.AddCommand(commands...)
 	}
-	tell(os.Stderr, err)
-	var m misuse
-	if errors.As(err, &m) || isUsage(err) {
-		cmd.Println("  See: " + cmd.CommandPath() + " --help")
-		return exitMisuse
-	}
-	return exitFailed
-}
-
-// isUsage tells cobra's own complaints, which have no type, from ours.
-func isUsage(err error) bool {
-	var p *problem
-	return !errors.As(err, &p) && errors.Unwrap(err) == nil
+	group("An app on this machine:", newRun())
+	group("Change what a server runs:", newDeploy(), newTraffic(), newRollback(), newBackup(), newRestore())
+	group("Look at it, and at one thing of it:", newServices(), newVersions(), newInstances(), newOperations(),
+		newDescribe(), newDispatch(), newLogs(), newSockets())
+	group("Which server:", newLogin(), newContexts())
+	return root
 }
 
 // version is the module version this binary was built from, or "dev".

@@ -42,13 +42,8 @@ func (r *runner) check() error {
 			return misuse{fmt.Errorf("--%s=%s: want lower-case letters, digits and hyphens, as in a host name", flag, value)}
 		}
 	}
-	for _, e := range r.env {
-		if !strings.Contains(e, "=") {
-			return misuse{fmt.Errorf("--env=%s: want KEY=VALUE", e)}
-		}
-	}
-	if err := r.overlay().Check(); err != nil {
-		return misuse{err}
+	if r.overlay, err = overlay(r.service, r.env, r.instances); err != nil {
+		return err
 	}
 	if r.data == "" {
 		cache, err := os.UserCacheDir()
@@ -89,10 +84,7 @@ func (r *runner) read() (app.Version, error) {
 	name := filepath.Join(r.dir, "app.yaml")
 	data, err := readAtMost(name, appYAMLMax)
 	if errors.Is(err, fs.ErrNotExist) {
-		return app.Version{}, &problem{
-			what: fmt.Sprintf("there is no app.yaml in %s", r.dir),
-			next: "The smallest one for a Go app says:\n\n    runtime: go\n    env: flex\n",
-		}
+		return app.Version{}, noAppYAML(r.dir)
 	}
 	if err != nil {
 		return app.Version{}, err
@@ -105,7 +97,7 @@ func (r *runner) read() (app.Version, error) {
 		r.screen.warn("%s", w)
 	}
 	v.App = r.project
-	if err := r.overlay().Apply(&v); err != nil {
+	if err := r.overlay.Apply(&v); err != nil {
 		return app.Version{}, misuse{err}
 	}
 	if r.watch {
@@ -114,14 +106,28 @@ func (r *runner) read() (app.Version, error) {
 	return v, nil
 }
 
-// overlay is what the flags say beside app.yaml.
-func (r *runner) overlay() appyaml.Overlay {
-	env := map[string]string{}
-	for _, e := range r.env {
-		name, value, _ := strings.Cut(e, "=")
-		env[name] = value
+// overlay is what the flags of run and deploy say beside app.yaml.
+func overlay(service string, env []string, instances int) (appyaml.Overlay, error) {
+	o := appyaml.Overlay{Service: service, Env: map[string]string{}, Instances: instances}
+	for _, e := range env {
+		name, value, ok := strings.Cut(e, "=")
+		if !ok {
+			return o, misuse{fmt.Errorf("--env=%s: want KEY=VALUE", e)}
+		}
+		o.Env[name] = value
 	}
-	return appyaml.Overlay{Service: r.service, Env: env, Instances: r.instances}
+	if err := o.Check(); err != nil {
+		return o, misuse{err}
+	}
+	return o, nil
+}
+
+// noAppYAML is the error of a folder without one.
+func noAppYAML(dir string) error {
+	return &problem{
+		what: fmt.Sprintf("there is no app.yaml in %s", dir), err: fs.ErrNotExist,
+		next: "The smallest one for a Go app says:\n\n    runtime: go\n    env: flex\n",
+	}
 }
 
 // readAtMost reads a file, and no more than limit bytes of it.

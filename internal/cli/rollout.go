@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"holdfast/internal/app"
@@ -47,15 +46,7 @@ func (r *runner) build(ctx context.Context, v *app.Version) error {
 	artifact, err := r.builder.Build(ctx, r.dir, v.Recipe, build.Options{Nearest: r.nearest}, r.screen)
 	if err != nil {
 		r.screen.fail()
-		var failed *build.Error
-		if errors.As(err, &failed) {
-			p := &problem{what: failed.Error(), title: "The last lines of the build:", lines: failed.Tail, err: err}
-			if failed.Next != "" { // on a line of its own here
-				p.what, p.next = strings.TrimSuffix(p.what, "; "+failed.Next), "Next: "+failed.Next
-			}
-			return p
-		}
-		return err
+		return buildProblem(err)
 	}
 	v.Artifact = artifact
 	r.screen.done("Built %s", shorten(r.dir))

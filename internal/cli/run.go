@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/app"
+	"holdfast/internal/appyaml"
 	"holdfast/internal/build"
 	"holdfast/internal/edge"
 	"holdfast/internal/server"
@@ -95,6 +96,7 @@ SIGKILL. A second Ctrl-C does it at once.`,
 // runner is one `holdfast run` at work.
 type runner struct {
 	runOptions
+	overlay appyaml.Overlay // what the flags say beside app.yaml
 	screen  *screen
 	log     *slog.Logger
 	builder *build.Builder

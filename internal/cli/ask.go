@@ -1,0 +1,34 @@
+package cli
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+)
+
+// yesFlag gives a command --yes.
+func yesFlag(cmd *cobra.Command, yes *bool) {
+	cmd.Flags().BoolVarP(yes, "yes", "y", false, "do not ask on a terminal")
+}
+
+// sure asks before what cannot be taken back. It asks only a person: without a
+// terminal, as in a script, the command line is answer enough.
+func sure(yes bool, format string, args ...any) error {
+	stdin := int(os.Stdin.Fd())
+	if yes || !term.IsTerminal(stdin) || !term.IsTerminal(int(os.Stderr.Fd())) {
+		return nil
+	}
+	fmt.Fprintf(os.Stderr, format+" [y/N] ", args...)
+	answer, err := bufio.NewReader(os.Stdin).ReadString('\n')
+	switch strings.ToLower(strings.TrimSpace(answer)) {
+	case "y", "yes":
+		if err == nil {
+			return nil
+		}
+	}
+	return &problem{what: "nothing was done"}
+}
