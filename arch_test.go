@@ -32,7 +32,7 @@ var rooms = map[string][]string{
 	"cli":      {"admin", "app", "appyaml", "auth", "build", "config", "control", "driver/process", "edge", "logs", "server", "spelling", "store"},
 
 	"auth":  {"app"},
-	"admin": {"app", "appyaml", "auth", "logs", "store", "tunnel"}, // store and tunnel: their values
+	"admin": {"app", "appyaml", "auth", "control", "logs", "source", "spelling", "store", "tunnel"},
 
 	"bench": {"app", "edge", "logs", "router", "tunnel"}, // the data plane, beside other proxies
 	"e2e":   nil,                                         // knows the program from outside

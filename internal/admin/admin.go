@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"holdfast/internal/app"
+	"holdfast/internal/control"
+	"holdfast/internal/source"
 	"holdfast/internal/store"
 	"holdfast/internal/tunnel"
 )
@@ -19,21 +21,20 @@ import (
 // /v1beta/, are left to the door that speaks to gcloud.
 const Prefix = "/holdfast/v1/"
 
-// Engine is what the door opens on. Each part is satisfied by the room that is
-// named, as it is, or by a few lines of the server.
+// Engine is what the door opens on.
 type Engine struct {
-	Control Control // changes what is asked for, knows what runs
-	Store   Store   // what is asked for
-	Sources Sources // source trees
-	Sockets Sockets // open sockets
+	Control Control // *control.Controller: changes what is asked for, knows what runs
+	Store   Store   // *store.Store: what is asked for
+	Sources Sources // *source.Store: source trees
+	Sockets Sockets // *tunnel.Set: open sockets
 	House   House   // the server itself
 }
 
-// Control accepts or refuses what operators ask for. None of its methods wait
+// Control is *control.Controller: it accepts or refuses what operators ask for. None of its methods wait
 // for the work; errors that wrap app.ErrNotFound, ErrExists, ErrInvalid and
 // ErrBusy are told to the caller as they are, all others only as internal.
 type Control interface {
-	Deploy(d Deployment) (app.Operation, error)
+	Deploy(d control.Deployment) (app.Operation, error)
 	SetTraffic(k app.ServiceKey, s app.Split, by string) (app.Operation, error)
 	Rollback(k app.ServiceKey, by string) (app.Operation, error)
 	StartVersion(k app.Key, by string) (app.Operation, error)
@@ -45,25 +46,7 @@ type Control interface {
 	DeleteInstance(id, by string) (app.Operation, error)
 	SetDispatch(project string, rules []app.DispatchRule, by string) (app.Operation, error)
 	Cancel(op, by string) (app.Operation, error)
-	Instances() []Running
-}
-
-// Deployment is a version to deploy. An empty Version.Version is named by what
-// is in it.
-type Deployment struct {
-	Version    app.Version
-	Promote    bool   // move all traffic to it once it is ready
-	KeepOthers bool   // with Promote: the versions that lose their share go on
-	By         string // who asked, for people
-}
-
-// Running is an instance and how it feels.
-type Running struct {
-	app.Instance
-	Sockets  int
-	Requests int
-	CPU      float64 // cores in use; 0 also when nothing is known
-	Detail   string  // what its checks met last, for people; may be ""
+	Instances() []control.Instance
 }
 
 // Store is *store.Store, to read.
@@ -72,16 +55,12 @@ type Store interface {
 	Changed() <-chan struct{} // taken before Wishes, closed when they differ
 }
 
-// Sources keeps source trees by what is in them.
+// Sources is *source.Store, to upload to.
 type Sources interface {
-	// Missing checks a tree and says which contents are not here yet.
-	Missing(tree []File) ([]string, error)
-	// PutBlob keeps what r has, which must have the hash; else app.ErrInvalid.
+	Missing(t source.Tree) ([]string, error)
 	PutBlob(hash string, r io.Reader) error
-	// PutTree keeps a tree whose contents are all here, and names it.
-	PutTree(tree []File) (id string, err error)
-	// HasTree says whether a version could be built from the tree.
-	HasTree(id string) bool
+	PutTree(t source.Tree) (id string, err error)
+	Tree(id string) (source.Tree, error)
 }
 
 // Sockets is *tunnel.Set.
@@ -96,9 +75,9 @@ type House interface {
 	Status() Status
 	// LogDir holds the logs of instances and requests, as the logs room writes them.
 	LogDir() string
-	// OperationLog is the path of what was written while the operation went on,
-	// as the logs room writes it. The file need not exist.
-	OperationLog(op string) string
+	// OperationLogDir holds what was written while operations went on, in ID.log
+	// each, as the logs room writes it.
+	OperationLogDir() string
 	// Backup writes a tar of everything that a server needs to begin again, and
 	// returns when it is written or ctx has ended.
 	Backup(ctx context.Context, w io.Writer) error

@@ -69,12 +69,7 @@ func (c *Client) Dispatch(ctx context.Context, project string) ([]DispatchRule, 
 // Sockets is a part of the table of open sockets: the oldest limit ones that
 // match; 0 means 1000.
 func (c *Client) Sockets(ctx context.Context, f SocketFilter, limit int) (SocketTable, error) {
-	q := url.Values{}
-	for _, field := range f.fields() {
-		if field.value != "" {
-			q.Set(field.name, field.value)
-		}
-	}
+	q := f.query()
 	if limit > 0 {
 		q.Set("limit", strconv.Itoa(limit))
 	}

@@ -137,7 +137,7 @@ func (c *Client) request(ctx context.Context, l call, body io.Reader) (*http.Req
 	}
 	req, err := http.NewRequestWithContext(ctx, l.method, where, body)
 	if err != nil {
-		return nil, &Error{Kind: KindInvalid, Message: fmt.Sprintf("server %q: %v", c.URL, err), Next: "A server is named by its URL, as in http://127.0.0.1:8085.", err: err}
+		return nil, &Error{Kind: KindInvalid, Message: fmt.Sprintf("server %q: %v", c.URL, err), Next: "A server is named by its URL, as in http://127.0.0.1:8079.", err: err}
 	}
 	req.Header.Set("Authorization", "Bearer "+c.Token)
 	if c.By != "" {

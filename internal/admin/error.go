@@ -2,9 +2,11 @@ package admin
 
 import (
 	"errors"
+	"syscall"
 	"time"
 
 	"holdfast/internal/app"
+	"holdfast/internal/source"
 )
 
 // Kind says what went wrong, for programs.
@@ -97,12 +99,16 @@ func errorOf(err error) *Error {
 	for _, k := range kinds {
 		if k.err != nil && errors.Is(err, k.err) {
 			e := &Error{Kind: k.kind, Message: err.Error()}
-			var n interface{ Next() string }
-			if errors.As(err, &n) {
-				e.Next = n.Next()
+			var r *source.Refusal
+			if errors.As(err, &r) {
+				e.Message, e.Next = r.What, r.Next
 			}
 			return e
 		}
+	}
+	// What the rooms say about a full disk is for who can make room on it.
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return &Error{Kind: KindUnavailable, Message: err.Error()}
 	}
 	return &Error{Kind: KindInternal, Message: "the server met an internal error", Next: "Its log says more.", err: err}
 }

@@ -98,3 +98,6 @@ func CheckScaling(s app.Scaling) error {
 	}
 	return nil
 }
+
+// DefaultScaling is how a version scales whose file says nothing about it.
+func DefaultScaling() app.Scaling { return defaults().Scaling }
