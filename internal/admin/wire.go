@@ -15,8 +15,9 @@ type Status struct {
 	Listeners     []Listener `json:"listeners"`
 	Domains       []string   `json:"domains"` // base domains of the apps' host names
 	Region        string     `json:"region"`
-	Limits        string     `json:"limits"`      // what holds instances to their resources, in words
-	SocketsMax    int        `json:"sockets_max"` // as many sockets are carried at once; 0: not known
+	Project       string     `json:"project,omitempty"` // application that is meant when none is named; "": the only one there is
+	Limits        string     `json:"limits"`            // what holds instances to their resources, in words
+	SocketsMax    int        `json:"sockets_max"`       // as many sockets are carried at once; 0: not known
 
 	Apps       int `json:"apps"`
 	Services   int `json:"services"`
