@@ -50,6 +50,10 @@ type Builder struct {
 	Log     *slog.Logger // nil: nothing is logged
 	Environ []string     // the machine's environment, as from os.Environ; nil means exactly that
 
+	// BytesMax is what all builds may take on the disk before Collect removes
+	// those that are not in use; 0 means 5 GB.
+	BytesMax int64
+
 	mu     sync.Mutex       // guards the following
 	leases map[string]*lock // builds handed out and not yet released, by id
 }

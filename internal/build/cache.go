@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"holdfast/internal/app"
@@ -31,9 +32,9 @@ import (
 // killed, and is swept away by the next build.
 
 const (
-	// keepBuilds is how many builds Collect keeps that are not in use: enough to
-	// go back a few versions, few enough for node_modules of a usual size.
-	keepBuilds = 10
+	// bytesDefault is Builder.BytesMax when it is not said: some ten builds with
+	// node_modules of a usual size.
+	bytesDefault = 5_000_000_000
 
 	// keepFailed is how many logs of failed builds Collect keeps.
 	keepFailed = 20
@@ -66,34 +67,50 @@ func (b *Builder) once(ctx context.Context, id string, j *job, build func(place)
 	if err != nil {
 		return app.Artifact{}, err
 	}
-	waiting := func() { j.note("the same sources are being built elsewhere; waiting for that") }
+	waiting := sync.OnceFunc(func() { j.note("the same sources are being built elsewhere; waiting for that") })
 
-	for range lockRounds {
+	tick := time.NewTicker(lockPoll)
+	defer tick.Stop()
+	for rounds := 0; rounds < lockRounds; {
 		// The usual case: it is there, and nobody has to wait for anybody.
-		l, err := waitLock(ctx, b.lockFile(id), false, waiting)
+		l, err := tryLock(b.lockFile(id), false)
 		if err != nil {
 			return app.Artifact{}, err
 		}
-		if m, ok := at.read(); ok {
-			b.lease(id, l)
-			return b.artifact(id, at, m, j.machine), nil
-		}
-		l.release()
-
-		if l, err = waitLock(ctx, b.lockFile(id), true, waiting); err != nil {
-			return app.Artifact{}, err
-		}
-		if _, ok := at.read(); !ok {
-			b.sweep()
-			at.lock = l
-			if err := b.fresh(id, at, j, build); err != nil {
-				os.Remove(b.lockFile(id)) // held: see tryLock
-				l.release()
+		if l != nil {
+			if m, ok := at.read(); ok {
+				at.use()
+				b.lease(id, l)
+				return b.artifact(id, at, m.made, j.machine), nil
+			}
+			l.release()
+			// An exclusive lock is not waited for: another one may build meanwhile,
+			// and keep the shared lock of what is then complete.
+			if l, err = tryLock(b.lockFile(id), true); err != nil {
 				return app.Artifact{}, err
 			}
 		}
-		// An exclusive lock cannot become a shared one in one step; take it anew.
-		l.release()
+		if l != nil {
+			rounds++
+			if _, ok := at.read(); !ok {
+				b.sweep()
+				at.lock = l
+				if err := b.fresh(id, at, j, build); err != nil {
+					os.Remove(b.lockFile(id)) // held: see tryLock
+					l.release()
+					return app.Artifact{}, err
+				}
+			}
+			// An exclusive lock cannot become a shared one in one step; take it anew.
+			l.release()
+			continue
+		}
+		waiting()
+		select {
+		case <-ctx.Done():
+			return app.Artifact{}, context.Cause(ctx)
+		case <-tick.C:
+		}
 	}
 	return app.Artifact{}, fmt.Errorf("build %s was removed %d times by others: %w", id, lockRounds, app.ErrBusy)
 }
@@ -129,7 +146,7 @@ func (b *Builder) fresh(id string, at place, j *job, build func(place) (made, er
 		}
 		return err
 	}
-	if err := at.mark(m); err != nil {
+	if err := at.mark(mark{made: m, Dir: at.dir, Bytes: size(at.dir)}); err != nil {
 		return err
 	}
 	if err := os.Rename(b.failedFile(id), b.logFile(id)); err != nil {
@@ -139,26 +156,51 @@ func (b *Builder) fresh(id string, at place, j *job, build func(place) (made, er
 	return nil
 }
 
-// read returns what a complete build says about itself, and notes its use.
-func (p place) read() (made, bool) {
+// mark is what a complete build says about itself.
+type mark struct {
+	made
+	Dir   string `json:"dir"`   // where it was made; elsewhere it does not work
+	Bytes int64  `json:"bytes"` // what it takes on the disk, as its files' sizes say
+}
+
+// read returns the mark of a complete build.
+func (p place) read() (mark, bool) {
 	data, err := os.ReadFile(p.path(completeFile))
 	if err != nil {
-		return made{}, false
+		return mark{}, false
 	}
-	var m made
-	if json.Unmarshal(data, &m) != nil || m.Command == "" {
-		return made{}, false
+	var m mark
+	if json.Unmarshal(data, &m) != nil || m.Command == "" || m.Dir != p.dir {
+		return mark{}, false
 	}
 	if info, err := os.Stat(p.app); err != nil || !info.IsDir() {
-		return made{}, false
+		return mark{}, false
 	}
-	now := time.Now()
-	_ = os.Chtimes(p.path(completeFile), now, now) // only orders what Collect keeps
 	return m, true
 }
 
+// use notes that the build is in use, which orders what Collect keeps.
+func (p place) use() {
+	now := time.Now()
+	_ = os.Chtimes(p.path(completeFile), now, now)
+}
+
+// size is what a directory's files take together. What cannot be read counts
+// nothing: it is only a bound that is missed by that much.
+func size(dir string) (n int64) {
+	_ = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() {
+			if info, err := d.Info(); err == nil {
+				n += info.Size()
+			}
+		}
+		return nil
+	})
+	return n
+}
+
 // mark declares the build complete, in one step.
-func (p place) mark(m made) error {
+func (p place) mark(m mark) error {
 	data, err := json.Marshal(m)
 	if err != nil {
 		return fmt.Errorf("mark the build: %w", err)
@@ -204,10 +246,24 @@ func (b *Builder) lease(id string, l *lock) {
 	b.leases[id] = l
 }
 
-// Collect removes old builds: all but those in use, by this process (inUse) or
-// by another one, and the ten used last. What inUse names is leased to
-// this process from here on, also when an earlier process built it; what it does
-// not name is released. It waits for nobody.
+// Has says whether the artifact is there, as Build made it. It does not block.
+func (b *Builder) Has(a app.Artifact) bool {
+	if !isID(a.ID) {
+		return false
+	}
+	at, err := b.place(a.ID)
+	if err != nil || at.app != a.Dir {
+		return false
+	}
+	_, ok := at.read()
+	return ok
+}
+
+// Collect removes builds that are not in use, by this process (inUse) or by
+// another one, those used longest ago first, until all builds together take at
+// most BytesMax. What inUse names is leased to this process from here on, also
+// when an earlier process built it; what it does not name is released. It waits
+// for nobody.
 func (b *Builder) Collect(inUse ...string) error {
 	b.mu.Lock()
 	for id, l := range b.leases {
@@ -223,48 +279,86 @@ func (b *Builder) Collect(inUse ...string) error {
 		}
 		if at, err := b.place(id); err == nil && at.complete() {
 			if l, _ := tryLock(b.lockFile(id), false); l != nil {
+				at.use()
 				b.lease(id, l)
 			}
 		}
 	}
 
-	type build struct {
-		id   string
-		used time.Time
-	}
-	var old []build
-	var failed []build
-	list, err := os.ReadDir(b.builds())
+	builds, failed, err := b.list()
 	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		return fmt.Errorf("collect old builds: %w", err)
+		return err
 	}
-	for _, e := range list {
-		if e.IsDir() && isID(e.Name()) && !slices.Contains(inUse, e.Name()) {
-			if info, err := os.Stat(filepath.Join(b.builds(), e.Name(), completeFile)); err == nil {
-				old = append(old, build{e.Name(), info.ModTime()})
-			}
-		}
-		if id, ok := strings.CutPrefix(e.Name(), "failed-"); ok {
-			if info, err := e.Info(); err == nil {
-				failed = append(failed, build{strings.TrimSuffix(id, ".log"), info.ModTime()})
-			}
-		}
+	var bytes int64
+	for _, o := range builds {
+		bytes += o.bytes
 	}
-	newest := func(x, y build) int { return cmp.Or(y.used.Compare(x.used), cmp.Compare(x.id, y.id)) }
-	slices.SortFunc(old, newest)
-	slices.SortFunc(failed, newest)
 	var errs []error
-	for _, o := range old[min(keepBuilds, len(old)):] {
-		errs = append(errs, b.remove(o.id, true))
+	for _, o := range builds {
+		if bytes <= cmp.Or(b.BytesMax, bytesDefault) {
+			break
+		}
+		if slices.Contains(inUse, o.id) {
+			continue
+		}
+		gone, err := b.remove(o.id, true)
+		errs = append(errs, err)
+		if gone {
+			bytes -= o.bytes
+		}
 	}
-	for _, o := range failed[min(keepFailed, len(failed)):] {
+	for _, o := range failed[:max(0, len(failed)-keepFailed)] {
 		errs = append(errs, os.Remove(b.failedFile(o.id)))
 	}
 	b.sweep()
 	return errors.Join(errs...)
+}
+
+// old is a build, or the log of one that failed.
+type old struct {
+	id    string
+	used  time.Time
+	bytes int64
+}
+
+// list lists complete builds and logs of failed ones, used longest ago first.
+func (b *Builder) list() (builds, failed []old, err error) {
+	list, err := os.ReadDir(b.builds())
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, nil, nil
+		}
+		return nil, nil, fmt.Errorf("collect old builds: %w", err)
+	}
+	for _, e := range list {
+		if e.IsDir() && isID(e.Name()) {
+			at, err := b.place(e.Name())
+			if err != nil {
+				return nil, nil, err
+			}
+			info, err := os.Stat(at.path(completeFile))
+			if err != nil {
+				continue
+			}
+			o := old{id: e.Name()}
+			// What does not work any more has no use to look back on.
+			if m, ok := at.read(); ok {
+				o.used, o.bytes = info.ModTime(), m.Bytes
+			} else {
+				o.bytes = size(at.dir)
+			}
+			builds = append(builds, o)
+		}
+		if id, ok := strings.CutPrefix(e.Name(), "failed-"); ok {
+			if info, err := e.Info(); err == nil {
+				failed = append(failed, old{id: strings.TrimSuffix(id, ".log"), used: info.ModTime()})
+			}
+		}
+	}
+	oldest := func(x, y old) int { return cmp.Or(x.used.Compare(y.used), cmp.Compare(x.id, y.id)) }
+	slices.SortFunc(builds, oldest)
+	slices.SortFunc(failed, oldest)
+	return builds, failed, nil
 }
 
 // Close releases every build that was handed out. They stay until somebody
@@ -295,7 +389,7 @@ func (b *Builder) sweep() {
 		if err != nil || at.complete() {
 			continue
 		}
-		if err := b.remove(id, false); err != nil {
+		if _, err := b.remove(id, false); err != nil {
 			b.log().Warn("sweep a build that was left half-made", "id", id, "err", err)
 		}
 	}
@@ -303,25 +397,25 @@ func (b *Builder) sweep() {
 
 // remove removes a build unless somebody has it locked. Unless complete says so,
 // it spares one that has become complete meanwhile.
-func (b *Builder) remove(id string, complete bool) error {
+func (b *Builder) remove(id string, complete bool) (gone bool, err error) {
 	l, err := tryLock(b.lockFile(id), true)
 	if l == nil {
-		return err
+		return false, err
 	}
 	defer l.release()
 	at, err := b.place(id)
 	if err != nil || !complete && at.complete() {
-		return err
+		return false, err
 	}
 	// The mark goes first: what follows may be interrupted.
 	if err := os.Remove(at.path(completeFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("remove build %s: %w", id, err)
+		return false, fmt.Errorf("remove build %s: %w", id, err)
 	}
 	if err := removeAll(at.dir); err != nil {
-		return fmt.Errorf("remove build %s: %w", id, err)
+		return false, fmt.Errorf("remove build %s: %w", id, err)
 	}
 	os.Remove(b.logFile(id))
-	return os.Remove(b.lockFile(id))
+	return true, os.Remove(b.lockFile(id))
 }
 
 func (p place) complete() bool {

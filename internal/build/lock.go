@@ -1,7 +1,6 @@
 package build
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -47,28 +46,6 @@ func tryLock(path string, exclusive bool) (*lock, error) {
 			return &lock{f}, nil
 		}
 		f.Close()
-	}
-}
-
-// waitLock is tryLock until it succeeds or ctx ends. waiting is called once,
-// when somebody else holds it.
-func waitLock(ctx context.Context, path string, exclusive bool, waiting func()) (*lock, error) {
-	l, err := tryLock(path, exclusive)
-	if l != nil || err != nil {
-		return l, err
-	}
-	waiting()
-	tick := time.NewTicker(lockPoll)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		case <-tick.C:
-		}
-		if l, err := tryLock(path, exclusive); l != nil || err != nil {
-			return l, err
-		}
 	}
 }
 

@@ -22,8 +22,8 @@ type kept struct {
 }
 
 // Collect removes what no tree of inUse has, what was used longest ago first,
-// until the rest of it takes at most bytesMax: the next deploy of something like
-// it is then a small upload. What was relied on within the last 50 minutes
+// until everything together takes at most bytesMax. What is left of it makes
+// the next deploy of something like it a small upload. What was relied on within the last 50 minutes
 // stays, since it may belong to an upload under way. A tree in use that is not
 // here or damaged is told as app.ErrNotFound, after everything else was done.
 func (s *Store) Collect(inUse []string, bytesMax int64) error {
@@ -45,7 +45,7 @@ func (s *Store) Collect(inUse []string, bytesMax int64) error {
 		}
 	}
 
-	unused, err := s.unused(inUse, uses)
+	unused, bytes, err := s.unused(inUse, uses)
 	errs = append(errs, err)
 	slices.SortFunc(unused, func(x, y kept) int {
 		// A tree is never younger than its files and goes before them: a tree
@@ -58,10 +58,6 @@ func (s *Store) Collect(inUse []string, bytesMax int64) error {
 		}
 		return 1
 	})
-	var bytes int64
-	for _, k := range unused {
-		bytes += k.size
-	}
 	for _, k := range unused {
 		if bytes <= bytesMax || now.Sub(k.used) < grace {
 			break
@@ -76,25 +72,29 @@ func (s *Store) Collect(inUse []string, bytesMax int64) error {
 	return errors.Join(errs...)
 }
 
-// unused lists trees that are not in use and the files that no tree in use has.
-func (s *Store) unused(inUse []string, uses map[string]bool) ([]kept, error) {
-	var all []kept
+// unused lists trees that are not in use and the files that no tree in use has;
+// bytes is the size of these and all others together.
+func (s *Store) unused(inUse []string, uses map[string]bool) (all []kept, bytes int64, err error) {
 	used := map[string]time.Time{} // when a tree that has the file was last relied on
 	list, err := os.ReadDir(filepath.Join(s.dir, "trees"))
 	if err != nil {
-		return nil, fmt.Errorf("collect sources: %w", err)
+		return nil, 0, fmt.Errorf("collect sources: %w", err)
 	}
 	for _, e := range list {
 		info, err := e.Info()
-		if err != nil || slices.Contains(inUse, e.Name()) {
+		if err != nil {
+			continue
+		}
+		if bytes += info.Size(); slices.Contains(inUse, e.Name()) {
 			continue
 		}
 		t, err := s.Tree(e.Name())
 		if errors.Is(err, app.ErrNotFound) {
-			continue // damaged, and taken away
+			bytes -= info.Size() // damaged, and taken away
+			continue
 		}
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 		all = append(all, kept{name: s.tree(e.Name()), size: info.Size(), used: info.ModTime(), tree: true})
 		for _, f := range t {
@@ -105,16 +105,19 @@ func (s *Store) unused(inUse []string, uses map[string]bool) ([]kept, error) {
 	}
 	dirs, err := os.ReadDir(filepath.Join(s.dir, "blobs"))
 	if err != nil {
-		return nil, fmt.Errorf("collect sources: %w", err)
+		return nil, 0, fmt.Errorf("collect sources: %w", err)
 	}
 	for _, d := range dirs {
 		list, err := os.ReadDir(filepath.Join(s.dir, "blobs", d.Name()))
 		if err != nil {
-			return nil, fmt.Errorf("collect sources: %w", err)
+			return nil, 0, fmt.Errorf("collect sources: %w", err)
 		}
 		for _, e := range list {
 			info, err := e.Info()
-			if err != nil || uses[e.Name()] {
+			if err != nil {
+				continue
+			}
+			if bytes += info.Size(); uses[e.Name()] {
 				continue
 			}
 			k := kept{name: filepath.Join(s.dir, "blobs", d.Name(), e.Name()), size: info.Size(), used: info.ModTime()}
@@ -124,7 +127,7 @@ func (s *Store) unused(inUse []string, uses map[string]bool) ([]kept, error) {
 			all = append(all, k)
 		}
 	}
-	return all, nil
+	return all, bytes, nil
 }
 
 // remove removes a file unless somebody began to rely on it meanwhile.

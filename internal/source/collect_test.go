@@ -76,7 +76,7 @@ func TestCollectKeepsPromises(t *testing.T) {
 				p.age = 0
 			}
 		}
-		most := int64(random.IntN(20_000))
+		most := int64(random.IntN(40_000))
 		if err := s.Collect(inUse, most); err != nil {
 			t.Fatalf("seed %d, step %d: %v", seed, step, err)
 		}
@@ -109,18 +109,19 @@ func TestCollectKeepsPromises(t *testing.T) {
 				}
 			}
 		}
-		var bytes int64
+		bytes, removable := int64(0), 0
 		for _, name := range left(t, s) {
 			info, err := os.Stat(filepath.Join(s.dir, name))
 			if err != nil {
 				t.Fatal(err)
 			}
+			bytes += info.Size()
 			if !stays[filepath.Base(name)] && time.Since(info.ModTime()) > grace {
-				bytes += info.Size()
+				removable++
 			}
 		}
-		if bytes > most {
-			t.Errorf("seed %d, step %d: %d bytes of old unused sources are left, want at most %d", seed, step, bytes, most)
+		if bytes > most && removable > 0 {
+			t.Errorf("seed %d, step %d: %d bytes are left, want at most %d, and %d files may go", seed, step, bytes, most, removable)
 		}
 	}
 }
