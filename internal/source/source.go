@@ -236,10 +236,3 @@ func (s *Store) damaged(f *os.File, name string) {
 		os.Remove(name)
 	}
 }
-
-func ignoreGone(err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return err
-}
