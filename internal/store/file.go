@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -123,12 +124,23 @@ func (d *disk) write(changes []change, before Wishes) error {
 // advise adds to err what can be done about it.
 func (d *disk) advise(err error) error {
 	switch {
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EFBIG):
+	case noRoom(err):
 		return fmt.Errorf("%w; nothing has changed: make room on the disk and try again", err)
 	case errors.Is(err, berrors.ErrMaxSizeReached):
 		return fmt.Errorf("it would be larger than %d MB: delete versions that nobody needs: %w", fileBytesMax>>20, app.ErrInvalid)
 	}
 	return fmt.Errorf("%w; nothing has changed", err)
+}
+
+// noRoom says that err is about a disk, a quota or a limit that is used up. bbolt
+// keeps only the text of some errors.
+func noRoom(err error) bool {
+	for _, kind := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG} {
+		if errors.Is(err, kind) || strings.HasSuffix(err.Error(), kind.Error()) {
+			return true
+		}
+	}
+	return false
 }
 
 // ready makes sure that d.db is open on the file at d.path, and that it is the one
@@ -154,6 +166,9 @@ func (d *disk) ready(now Wishes) error {
 	if err := build(d.path, r, d.format); err != nil {
 		return err
 	}
+	if d.info, err = os.Stat(d.path); err != nil {
+		return err
+	}
 	d.log.Warn("store written afresh from memory", "file", d.path)
 	c, err := readFile(d.path, d.format)
 	if err != nil {
@@ -168,18 +183,12 @@ func (d *disk) open(c contents) error {
 	if err != nil {
 		return err
 	}
-	d.db, d.file, d.inUse = db, file, c.size
+	d.db, d.file, d.inUse, d.digest = db, file, c.size, c.digest
 	err = guarded(func() (err error) {
 		if d.info, err = file.Stat(); err != nil {
 			return err
 		}
-		return db.View(func(tx *bolt.Tx) error {
-			b := tx.Bucket([]byte(bucketFile))
-			if b == nil || string(b.Get([]byte(keyDigest))) != string(sealed(id{bucketFile, keyDigest}, []byte(c.digest.String()))) {
-				return errors.New("it changed while it was opened")
-			}
-			return nil
-		})
+		return db.View(d.unchanged)
 	})
 	if err == nil && !c.settled {
 		err = d.commit(nil, c.digest)
@@ -188,17 +197,32 @@ func (d *disk) open(c contents) error {
 		d.letGo(err)
 		return err
 	}
-	d.digest, d.sums = c.digest, make(map[id]sum, len(c.records))
+	d.sums = make(map[id]sum, len(c.records))
 	for i, value := range c.records {
 		d.sums[i] = sumOf(i, value)
 	}
 	return nil
 }
 
-// commit makes changes in a transaction, and confirms it with a second one.
+// unchanged sees that the file holds what was last acknowledged: somebody may
+// have copied another one over it.
+func (d *disk) unchanged(tx *bolt.Tx) error {
+	i := id{bucketFile, keyDigest}
+	b := tx.Bucket([]byte(i.bucket))
+	if b == nil || !bytes.Equal(b.Get([]byte(i.key)), sealed(i, []byte(d.digest.String()))) {
+		return errors.New("the file changed while it was in use")
+	}
+	return nil
+}
+
+// commit makes changes in a transaction, after which the file holds all, and
+// confirms it with a second one.
 func (d *disk) commit(changes []change, all digest) error {
 	return guarded(func() error {
 		err := transact(d.db, func(tx *bolt.Tx) error {
+			if err := d.unchanged(tx); err != nil {
+				return err
+			}
 			for _, c := range changes {
 				b, err := tx.CreateBucketIfNotExists([]byte(c.bucket))
 				if err != nil {

@@ -18,9 +18,10 @@ import (
 //	{"snapshot":"holdfast","format":1}
 //	{"bucket":"services","key":"shop\u0000default","value":{…}}
 //	…
-//	{"records":12,"digest":"12 0a…"}
+//	{"digest":"12 0a…"}
 //
-// The values are those of the file. The last line says that it is whole.
+// The values are those of the file. The last line says how many there are and
+// stands for all of them.
 
 type snapshotHead struct {
 	Snapshot string `json:"snapshot"`
@@ -69,7 +70,7 @@ func (r records) snapshot(to io.Writer, format int) error {
 	return w.Flush()
 }
 
-// ReadSnapshot reads what Snapshot wrote, and nothing after it matters. One that
+// ReadSnapshot reads what Snapshot wrote; what follows that does not matter. One that
 // is cut off or changed is ErrDamaged, one of a newer Holdfast app.ErrInvalid;
 // an older one is upgraded on the way.
 func ReadSnapshot(from io.Reader) (Wishes, error) {
@@ -83,7 +84,10 @@ func ReadSnapshot(from io.Reader) (Wishes, error) {
 func readSnapshot(from io.Reader, ups []upgrade) (Wishes, error) {
 	d := json.NewDecoder(bufio.NewReader(io.LimitReader(from, fileBytesMax)))
 	var head snapshotHead
-	if err := d.Decode(&head); err != nil || head.Snapshot != snapshotName {
+	if err := d.Decode(&head); err != nil {
+		return Wishes{}, notJSON(err)
+	}
+	if head.Snapshot != snapshotName {
 		return Wishes{}, fmt.Errorf("it does not begin as one: %w", ErrDamaged)
 	}
 	if newest := len(ups) + 1; head.Format < 1 || head.Format > newest {
@@ -93,10 +97,7 @@ func readSnapshot(from io.Reader, ups []upgrade) (Wishes, error) {
 	for {
 		var line snapshotLine
 		if err := d.Decode(&line); err != nil {
-			if errors.Is(err, io.EOF) {
-				err = errors.New("it is cut off")
-			}
-			return Wishes{}, fmt.Errorf("after %d records: %w: %w", len(r), err, ErrDamaged)
+			return Wishes{}, fmt.Errorf("after %d records: %w", len(r), notJSON(err))
 		}
 		if line.Digest != "" {
 			if line.Digest != r.digest().String() {
@@ -106,6 +107,19 @@ func readSnapshot(from io.Reader, ups []upgrade) (Wishes, error) {
 		}
 		r[id{line.Bucket, line.Key}] = bytes.Clone(line.Value)
 	}
+}
+
+// notJSON tells a snapshot that is wrong from one that could not be read.
+func notJSON(err error) error {
+	var syntax *json.SyntaxError
+	var kind *json.UnmarshalTypeError
+	switch {
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return fmt.Errorf("it is cut off: %w", ErrDamaged)
+	case errors.As(err, &syntax), errors.As(err, &kind):
+		return fmt.Errorf("%w: %w", err, ErrDamaged)
+	}
+	return err
 }
 
 // ids lists r's, in order.
