@@ -5,14 +5,12 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 
 	"holdfast/internal/app"
 	"holdfast/internal/appyaml"
 	"holdfast/internal/build"
-	"holdfast/internal/control"
 	"holdfast/internal/logs"
 )
 
@@ -28,9 +26,13 @@ func (r *runner) deploy(ctx context.Context, v app.Version) error {
 		return err
 	}
 	r.screen.begin("Starting %s", count(v.Scaling.Min, "instance"))
-	if err := r.server.Deploy(ctx, v); err != nil {
+	op, err := r.server.Deploy(ctx, v)
+	if err == nil && op.Failure != nil {
+		err = r.explain(v, *op.Failure)
+	}
+	if err != nil {
 		r.screen.fail()
-		return r.explain(v, err)
+		return err
 	}
 	r.screen.done("%s ready", count(v.Scaling.Min, "instance"))
 	// Old builds are only disk space: what cannot be removed now is next time.
@@ -67,12 +69,8 @@ func versionID(v app.Version) string {
 }
 
 // explain turns a failed start into what a person can act on.
-func (r *runner) explain(v app.Version, err error) error {
-	var failed *control.DeployError
-	if !errors.As(err, &failed) {
-		return err
-	}
-	p := &problem{err: err, title: "The last lines it wrote:"}
+func (r *runner) explain(v app.Version, failed app.Failure) error {
+	p := &problem{title: "The last lines it wrote:"}
 	if lines, err := logs.Tail(r.server.LogPath(failed.Instance), tailLines); err == nil {
 		for _, l := range lines {
 			p.lines = append(p.lines, l.Text)

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -18,6 +19,10 @@ const (
 	// others wait their turn. Copying more at once makes none of them faster.
 	startsMost = 4
 
+	// warnMost is how long a driver may take to tell an app that it drains: it
+	// makes a file and sends a signal.
+	warnMost = 5 * time.Second
+
 	// stopRetry is the wait after a driver could not stop an instance.
 	stopRetry = time.Second
 
@@ -34,36 +39,40 @@ const (
 // functions it returns do it, and are called without the lock.
 func (c *Controller) planLocked(ctx context.Context, now time.Time, k app.Key) []func() {
 	v := c.versions[k]
-	w := wish{Surge: surge, Pause: v.past.pause(), Up: app.Deployed, Down: v.down}
+	w := wish{Surge: surge, Pause: v.past.pause(), Up: cmp.Or(v.up, app.Deployed)}
 	if v.reached {
 		w.Up = app.ScaledUp
 	}
 	if v.lost != "" {
 		w.Up = v.lost
 	}
-	wished, ok := c.wishes.Versions[k]
+	wished := c.wishes.Versions[k]
 	switch {
 	case c.closing:
 		w.Hurry, w.Down = true, app.ShuttingDown
-	case ok:
+	case wished.Serving:
 		w.Want, w.Down = want(wished), app.ScaledDown
-	case len(c.wishes.Versions) == 0 && v.down == "":
+		if !c.thereLocked(wished) {
+			w.Pause = now.Add(lookEvery) // until it is built
+		}
+	case len(c.wishes.Versions) == 0 && len(c.wishes.Operations) == 0:
 		// Nobody has asked for anything yet, and instances were found running:
 		// whose they are will be known in a moment.
 		return nil
-	case w.Down == "":
-		w.Down = app.Deployed
+	default:
+		w.Down = leaves(c.wishes, k)
 	}
 
+	asked := c.askedLocked()
 	var facts []fact
 	for _, i := range c.sortedLocked() {
 		if i.Key == k && !i.stopped {
 			facts = append(facts, fact{
 				ID: i.ID, State: i.State, Cause: i.Cause, Born: i.Born,
-				Expires: expires(i.ID, i.Born, v.MaxAge),
+				Expires: c.cfg.Maintenance.due(expires(i.ID, i.Born, v.MaxAge), now),
 				Until:   i.Until, Idle: i.idle, Load: i.load,
 				Exited: i.exited, Stopping: i.stopping || now.Before(i.retry),
-				Sick: i.sick, Asked: i.asked,
+				Sick: i.sick, Asked: asked[i.ID] == app.VerbRestart, Unwanted: asked[i.ID] == app.VerbDelete,
 			})
 		}
 	}
@@ -75,15 +84,28 @@ func (c *Controller) planLocked(ctx context.Context, now time.Time, k app.Key) [
 		case Drain:
 			i := c.instances[s.Instance]
 			c.goodbyeLocked(i, now, drainFor(v.Version, s.Cause), s.Cause)
+			acts = append(acts, c.warnLocked(ctx, i)...)
 		case Stop:
 			i := c.instances[s.Instance]
 			if !i.exited && !i.told && (i.State != app.Draining || c.closing) {
 				c.goodbyeLocked(i, now, 0, s.Cause)
+				acts = append(acts, c.warnLocked(ctx, i)...)
 			}
 			acts = append(acts, c.stopLocked(i))
 		}
 	}
 	return acts
+}
+
+// askedLocked is what operators want to become of instances.
+func (c *Controller) askedLocked() map[string]app.Verb {
+	asked := map[string]app.Verb{}
+	for id := range c.efforts {
+		if op := c.wishes.Operations[id]; op.Instance != "" {
+			asked[op.Instance] = op.Verb
+		}
+	}
+	return asked
 }
 
 // goodbyeLocked lets an instance drain for so long. It counts as a failure if
@@ -110,6 +132,26 @@ func drainFor(v app.Version, cause app.Cause) time.Duration {
 		return min(v.Drain, sickDrain)
 	}
 	return v.Drain
+}
+
+// warnLocked tells an instance's app, once, that it drains.
+func (c *Controller) warnLocked(ctx context.Context, i *instance) []func() {
+	if i.warned != nil || i.started != nil && !closed(i.started) {
+		return nil
+	}
+	i.warned = make(chan struct{})
+	c.busy.Add(1)
+	return []func(){func() {
+		go func() { // ends when the driver's Warn does, at the latest with its bound
+			defer c.busy.Done()
+			defer close(i.warned)
+			ctx, cancel := context.WithTimeout(ctx, warnMost)
+			defer cancel()
+			if err := c.driver.Warn(ctx, i.ID); err != nil {
+				c.log.Warn("warn instance", "instance", i.ID, "err", err)
+			}
+		}()
+	}}
 }
 
 // startLocked makes a new instance of v.
@@ -154,6 +196,9 @@ func (c *Controller) stopLocked(i *instance) func() {
 			if i.started != nil {
 				i.cancelStart()
 				<-i.started
+			}
+			if i.warned != nil {
+				<-i.warned // bounded by warnMost
 			}
 			ctx, cancel := context.WithTimeout(c.hard, StopGrace+stopSlack)
 			defer cancel()
@@ -201,9 +246,9 @@ func (c *Controller) nextLocked(now time.Time) time.Time {
 			at(i.Born.Add(startBound(v.Version)))
 		case app.Ready:
 			at(i.Since.Add(stableAfter))
-			at(expires(i.ID, i.Born, v.MaxAge))
+			at(c.cfg.Maintenance.due(expires(i.ID, i.Born, v.MaxAge), now))
 		case app.Unready:
-			at(expires(i.ID, i.Born, v.MaxAge))
+			at(c.cfg.Maintenance.due(expires(i.ID, i.Born, v.MaxAge), now))
 		case app.Draining:
 			at(i.Until.Add(lastWord))
 			if i.stopping {
@@ -220,9 +265,10 @@ func (c *Controller) nextLocked(now time.Time) time.Time {
 	}
 	for _, v := range c.versions {
 		at(v.past.pause())
+		at(v.failed.pause())
 	}
-	for _, d := range c.deploys {
-		at(d.deadline)
+	for _, e := range c.efforts {
+		at(e.until)
 	}
 	return next
 }

@@ -43,6 +43,22 @@ func TestChaos(t *testing.T) {
 	}
 }
 
+// given deploys v, and takes it back when it is not done in the time given. It
+// says whether it was.
+func (h *house) given(v app.Version, long time.Duration) bool {
+	op, err := h.c.Deploy(control.Deployment{Version: v, Promote: true})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(h.t.Context(), long)
+	defer cancel()
+	if _, err := h.c.Wait(ctx, op.ID); err != nil {
+		h.c.Cancel(op.ID, "") // unless it has just ended
+	}
+	op = h.ended(op, nil)
+	return op.Failure == nil
+}
+
 func chaos(t *testing.T, seed uint64) {
 	r := rand.New(rand.NewPCG(seed, 6))
 	h := newHouse(t)
@@ -77,7 +93,7 @@ func chaos(t *testing.T, seed uint64) {
 		case 2:
 			h.apps.is(pick, []string{"", "sick", "unready", "hung"}[r.IntN(4)])
 		case 3:
-			h.c.Restart(pick)
+			h.c.RestartInstance(pick, "")
 		case 4:
 			h.plane.carry(pick, r.IntN(100))
 		case 5:
@@ -85,17 +101,13 @@ func chaos(t *testing.T, seed uint64) {
 		case 6: // a version, good or bad, given time or not
 			v := shop(fmt.Sprint("v", n), 1+r.IntN(3))
 			h.apps.is(v.Version, []string{"", "", "deaf", "unready"}[r.IntN(4)])
-			ctx, cancel := context.WithTimeout(t.Context(), time.Duration(r.IntN(600))*time.Second)
-			if err := h.c.DeployAndWait(ctx, v); err == nil {
+			if h.given(v, time.Duration(r.IntN(600))*time.Second) {
 				serving = v
 			}
-			cancel()
 		case 7: // another number
 			v := serving
 			v.Scaling.Min = 1 + r.IntN(4)
-			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-			h.c.DeployAndWait(ctx, v) // it may not get ready in time, but it is what is wanted
-			cancel()
+			h.given(v, time.Minute) // it may not get ready in time, but it is what is wanted
 			serving = v
 		case 8: // our own restart
 			if err := h.leave(); err != nil {
@@ -103,11 +115,7 @@ func chaos(t *testing.T, seed uint64) {
 			}
 			h.checkEvents()
 			h.events = nil
-			h.move(h.d, control.Config{Wishes: control.Wishes{
-				Versions: map[app.Key]app.Version{serving.Key: serving},
-				Services: map[control.ServiceKey]app.Service{{App: "shop", Service: "default"}: {App: "shop", Name: "default",
-					Split: app.Split{By: app.ByIP, Shares: map[string]float64{serving.Version: 1}}}},
-			}})
+			h.move(h.d, control.Config{})
 		case 9:
 			wait(time.Duration(r.IntN(1200)) * time.Second)
 		}

@@ -3,9 +3,10 @@
 // the only one that starts, drains or stops instances. It must not know how
 // an instance is run, nor what a request looks like.
 //
-// Start with plan, which decides; look is the loop's one turn around it:
-// observe.go gathers the facts, act.go does the steps, verbs.go is what
-// operators may ask for.
+// What was asked for is the store's to know, and is read from it at each look:
+// verbs.go and deploy.go write it, operate.go brings it to its end. Start with
+// plan, which decides what is done to instances; look is the loop's one turn
+// around it: observe.go gathers the facts, act.go does the steps.
 package control
 
 import (
@@ -64,15 +65,21 @@ const (
 // Config is what a controller is given besides its neighbours. The zero value
 // works.
 type Config struct {
-	App, Service string                         // where hosts lead that name none; "": the only one there is
-	Wishes       Wishes                         // of the old mechanism: the store's are not looked at yet
-	Builder      Builder                        // makes artifacts; nil: they are there
-	Maintenance  Window                         // when the weekly restarts may begin
-	Tail         func(instance string) []string // the last lines that an instance wrote; nil: nobody knows
-	Operations   func(app.Operation)            // told each change of an operation, in order, by the loop: must not block
-	Dial         probe.Dial                     // how probes reach instances; nil: net.Dialer's
-	Events       func(Event)                    // told each change of an instance, in order, by the loop: must not block, nor call Deploy or Shutdown
-	Log          *slog.Logger                   // nil: none
+	App, Service string       // where hosts lead that name none; "": the only one there is
+	Builder      Builder      // makes artifacts; nil: every version has one that is there
+	Maintenance  Window       // when instances may be replaced for their age
+	Dial         probe.Dial   // how probes reach instances; nil: net.Dialer's
+	Log          *slog.Logger // nil: none
+
+	// Tail is the last lines that an instance wrote, for people who want to
+	// know why it failed; nil: nobody knows. It may read files.
+	Tail func(instance string) []string
+
+	// Events is told each change of an instance, and Operations each operation
+	// when it is accepted, changes its stage and ends: in order, by the loop.
+	// They must not block. nil: nobody listens.
+	Events     func(Event)
+	Operations func(app.Operation)
 }
 
 // Event is one change of an instance: Instance.State was entered.
@@ -87,7 +94,7 @@ type Controller struct {
 	// Set by New, then constant.
 	driver driver.Driver
 	router Router
-	store  *store.Store
+	store  *store.Store // its transactions may take mu: nobody who holds mu calls Update
 	cfg    Config
 	log    *slog.Logger
 	wake   chan struct{}      // capacity one: there is something to look at
@@ -95,22 +102,29 @@ type Controller struct {
 	empty  chan struct{}      // closed when a shutdown has left nothing
 	hard   context.Context    // ends when stops under way shall be done by force
 	force  context.CancelFunc // ends hard
-	busy   sync.WaitGroup     // starts, stops and watches under way
+	busy   sync.WaitGroup     // starts, stops, builds and watches under way
 	starts chan struct{}      // one token for each start under way
+	builds chan struct{}      // one token for each build under way
 
 	// Owned by Run.
-	routes router.Routes // as last set
-	routed bool          // they were set once
+	routes   router.Routes // as last set
+	routed   bool          // they were set once
+	unsaved  time.Time     // when it was last told that the store takes nothing
+	saveNext time.Time     // what could not be saved is not tried again before
 
 	mu        sync.Mutex // guards the following
-	wishes    Wishes
-	versions  map[app.Key]*version // those wished for, and those with instances
+	wishes    store.Wishes
+	changed   <-chan struct{}      // closed when the store has other wishes
+	versions  map[app.Key]*version // those that serve, and those with instances
 	instances map[string]*instance
-	deploys   map[ServiceKey]*deploy
-	closing   bool // shutting down: nothing is wanted any more
-	observed  bool // the driver has been listed once
+	efforts   map[string]*effort // for each operation under way
+	building  map[app.Key]*building
+	began     time.Time // when the driver was first listed; zero: not yet
+	closing   bool      // shutting down: nothing is wanted any more
 	events    []Event
-	answered  []*deploy // to be told when the routes are set
+	told      []app.Operation // that Operations is to be told of
+	settled   store.Wishes    // the wishes that the routes show
+	acted     chan struct{}   // closed when settled is replaced
 }
 
 // version is what control remembers of a version.
@@ -121,7 +135,9 @@ type version struct {
 	reached bool      // as many as wanted have been ready at once
 	ready   bool      // one instance was ready, ever
 	lost    app.Cause // of the latest failure, until as many as wanted are ready
-	down    app.Cause // why its instances leave, once it is not wanted
+	up      app.Cause // why its first instances are started; "": a deploy
+	there   string    // id of its artifact, once the builder has been seen to have it
+	failed  past      // builds that failed though no operation waited for them
 }
 
 // instance is what control remembers of an instance. What it carries is the
@@ -132,7 +148,6 @@ type instance struct {
 	presumed bool // ready without having been asked
 	listed   bool // by the driver, at the last look
 	exited   bool // by itself, or never came to be
-	asked    bool // an operator wants it replaced
 	stable   bool // was ready for stableAfter
 	idle     time.Time
 	load     int
@@ -142,19 +157,26 @@ type instance struct {
 	readiness probe.Verdict
 	sick      bool
 	complaint string // what the last question failed with
+	detail    string // of the state it is in
+
+	// What it uses: CPU time at a moment, and since the moment before.
+	used  time.Duration
+	usedT time.Time
+	cores float64
 
 	// What is being done to it.
 	cancelStart context.CancelFunc
 	started     chan struct{} // closed when the driver's Start has returned; nil: adopted
 	startErr    error         // set before started is closed
+	warned      chan struct{} // closed when its app has been told that it drains; nil: it does not yet
 	told        bool          // to stop, while it lived: if it exits now, that is not a crash
 	stopping    bool
 	stopped     bool      // the driver's Stop has succeeded
 	retry       time.Time // not stopped again before
 }
 
-// New makes a controller of the driver's instances and the router's traffic.
-// It starts nothing: Run does.
+// New makes a controller of the driver's instances and the router's traffic,
+// who does what the store says. It starts nothing: Run does.
 func New(d driver.Driver, r Router, s *store.Store, cfg Config) *Controller {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -165,10 +187,12 @@ func New(d driver.Driver, r Router, s *store.Store, cfg Config) *Controller {
 		ended:     make(chan struct{}),
 		empty:     make(chan struct{}),
 		starts:    make(chan struct{}, startsMost),
-		wishes:    cfg.Wishes,
+		builds:    make(chan struct{}, buildsMost),
 		versions:  map[app.Key]*version{},
 		instances: map[string]*instance{},
-		deploys:   map[ServiceKey]*deploy{},
+		efforts:   map[string]*effort{},
+		building:  map[app.Key]*building{},
+		acted:     make(chan struct{}),
 	}
 	c.hard, c.force = context.WithCancel(context.Background())
 	return c
@@ -190,10 +214,12 @@ func (c *Controller) Run(ctx context.Context) error {
 	var err error
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	var changed <-chan struct{} // nil until the first look
 	for ctx.Err() == nil && err == nil {
 		select {
 		case <-ctx.Done():
 			continue
+		case <-changed:
 		case <-hints:
 		case <-c.wake:
 		case <-timer.C:
@@ -210,6 +236,9 @@ func (c *Controller) Run(ctx context.Context) error {
 			continue
 		}
 		timer.Reset(c.look(ctx))
+		c.mu.Lock()
+		changed = c.changed
+		c.mu.Unlock()
 	}
 
 	cancel()
@@ -228,11 +257,12 @@ func (c *Controller) hint() {
 	}
 }
 
-// look is one turn: observe, plan, act. It returns how long the next may wait
-// unless something happens.
+// look is one turn: observe, settle, plan, act. It returns how long the next may
+// wait unless something happens.
 func (c *Controller) look(ctx context.Context) time.Duration {
 	c.mu.Lock()
-	expected := c.expectedLocked()
+	c.takeLocked(time.Now())
+	expected, wishes := c.expectedLocked(), c.wishes
 	c.mu.Unlock()
 
 	listing, cancel := context.WithTimeout(ctx, listBound)
@@ -242,27 +272,38 @@ func (c *Controller) look(ctx context.Context) time.Duration {
 		return lookEvery
 	}
 	load := c.router.Load()
+	c.findArtifacts(wishes, serving(wishes))
 
 	c.mu.Lock()
 	now := time.Now()
-	var next time.Time
-	var acts []func()
+	var outcomes []outcome
+	var made []*building
 	if err != nil {
 		// What is not known is not acted upon.
 		c.log.Warn("list instances", "err", err)
-		next = now.Add(listRetry)
 	} else {
 		c.observeLocked(ctx, now, running, expected, load)
-		c.settleLocked(now)
+		outcomes, made = c.judgeLocked(now), c.madeLocked()
+	}
+	c.mu.Unlock()
+	c.settle(now, outcomes, made)
+
+	c.mu.Lock()
+	c.takeLocked(now) // what was settled, and what was asked for meanwhile
+	var acts []func()
+	next := now.Add(listRetry)
+	if err == nil {
 		for _, k := range c.versionKeysLocked() {
 			acts = append(acts, c.planLocked(ctx, now, k)...)
 		}
+		acts = append(acts, c.buildLocked(ctx, now)...)
 		next = c.nextLocked(now)
 	}
 	routes := c.routesLocked()
-	events, answered := c.events, c.answered
-	c.events, c.answered = nil, nil
-	observed := c.observed
+	wishes = c.wishes
+	events, told := c.events, c.told
+	c.events, c.told = nil, nil
+	observed := !c.began.IsZero()
 	left := !c.closing || !observed || err != nil || c.leftLocked() > 0
 	c.mu.Unlock()
 
@@ -279,8 +320,13 @@ func (c *Controller) look(ctx context.Context) time.Duration {
 			c.cfg.Events(e)
 		}
 	}
-	for _, d := range answered {
-		close(d.done)
+	if c.cfg.Operations != nil {
+		for _, op := range told {
+			c.cfg.Operations(op)
+		}
+	}
+	if observed {
+		c.show(wishes)
 	}
 	if !left {
 		select {
@@ -289,5 +335,11 @@ func (c *Controller) look(ctx context.Context) time.Duration {
 			close(c.empty)
 		}
 	}
+	if c.saveNext.After(now) && c.saveNext.Before(next) {
+		next = c.saveNext
+	}
 	return max(0, time.Until(next))
 }
+
+// want is how many instances of v there should be. Flex never scales to zero.
+func want(v app.Version) int { return max(1, v.Scaling.Min) }

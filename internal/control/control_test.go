@@ -216,8 +216,12 @@ func TestRestartHasASuccessorReadyFirst(t *testing.T) {
 		id := h.in(app.Ready)[0].ID
 		least := 1
 		h.plane.see(func(r router.Routes) { least = min(least, served(r.Apps["shop"].Services["default"])) })
-		if err := h.c.Restart(id); err != nil {
+		restart, err := h.c.RestartInstance(id, "me")
+		if err != nil {
 			t.Fatal(err)
+		}
+		if op := h.ended(restart, nil); op.Failure != nil || op.Instance != id || len(h.running()) != 1 {
+			t.Errorf("it ended as %+v, with %v running", op, h.running())
 		}
 		wait(time.Minute)
 		h.plane.see(nil)
@@ -228,8 +232,8 @@ func TestRestartHasASuccessorReadyFirst(t *testing.T) {
 			t.Errorf("causes %s", got)
 		}
 		for _, gone := range []string{id, "nobody"} {
-			if err := h.c.Restart(gone); !errors.Is(err, app.ErrNotFound) {
-				t.Errorf("Restart(%s): %v", gone, err)
+			if _, err := h.c.RestartInstance(gone, ""); !errors.Is(err, app.ErrNotFound) {
+				t.Errorf("RestartInstance(%s): %v", gone, err)
 			}
 		}
 	})
@@ -279,11 +283,7 @@ func TestOurOwnRestartChangesNothing(t *testing.T) {
 				first = served(r.Apps["shop"].Services["default"])
 			}
 		})
-		h.move(h.d, control.Config{Wishes: control.Wishes{
-			Versions: map[app.Key]app.Version{v.Key: v},
-			Services: map[control.ServiceKey]app.Service{{App: "shop", Service: "default"}: {App: "shop", Name: "default",
-				Split: app.Split{By: app.ByCookie, Shares: map[string]float64{"v1": 1}}}},
-		}})
+		h.move(h.d, control.Config{})
 		wait(time.Hour)
 		h.plane.see(nil)
 		if first != 2 {
@@ -298,7 +298,7 @@ func TestOurOwnRestartChangesNothing(t *testing.T) {
 		h.leave()
 
 		// Without: nothing is touched until somebody asks, and then at once.
-		h.plane, h.events = &plane{load: map[string]router.Load{}}, nil
+		h.plane, h.events, h.s = &plane{load: map[string]router.Load{}}, nil, store.Memory()
 		h.move(h.d, control.Config{})
 		wait(time.Hour)
 		if after := h.running(); !slices.Equal(before, after) {
@@ -316,7 +316,7 @@ func TestOurOwnRestartChangesNothing(t *testing.T) {
 		h.leave()
 
 		// Of a version that nobody knows any more: drained and stopped.
-		h.plane, h.events = &plane{load: map[string]router.Load{}}, nil
+		h.plane, h.events, h.s = &plane{load: map[string]router.Load{}}, nil, store.Memory()
 		h.move(h.d, control.Config{})
 		h.deploy(shop("v2", 1))
 		wait(time.Minute)
@@ -473,8 +473,12 @@ func TestRunEndsWithItsDriver(t *testing.T) {
 		if err := c.Run(t.Context()); !errors.Is(err, broken) {
 			t.Errorf("Run: %v", err)
 		}
-		if err := c.DeployAndWait(t.Context(), shop("v1", 1)); !errors.Is(err, app.ErrBusy) {
-			t.Errorf("Deploy afterwards: %v", err)
+		op, err := c.Deploy(control.Deployment{Version: shop("v1", 1), Promote: true})
+		if err != nil {
+			t.Errorf("Deploy afterwards: %v", err) // the next start does it
+		}
+		if _, err := c.Wait(t.Context(), op.ID); !errors.Is(err, app.ErrBusy) {
+			t.Errorf("Wait afterwards: %v", err)
 		}
 		if err := c.Shutdown(t.Context()); err != nil {
 			t.Errorf("Shutdown afterwards: %v", err)

@@ -28,6 +28,7 @@ import (
 type house struct {
 	t     *testing.T
 	d     *memory.Driver
+	s     *store.Store
 	plane *plane
 	apps  *apps
 	c     *control.Controller
@@ -53,7 +54,7 @@ func inHouse(t *testing.T, test func(t *testing.T, h *house)) {
 
 func newHouse(t *testing.T) *house {
 	d := memory.New()
-	return &house{t: t, d: d, plane: &plane{load: map[string]router.Load{}}, apps: &apps{d: d, feel: map[string]string{}}}
+	return &house{t: t, d: d, s: store.Memory(), plane: &plane{load: map[string]router.Load{}}, apps: &apps{d: d, feel: map[string]string{}}}
 }
 
 // move starts a controller over the driver, as our process does when it starts.
@@ -64,7 +65,7 @@ func (h *house) move(d driver.Driver, cfg control.Config) {
 		defer h.mu.Unlock()
 		h.events = append(h.events, e)
 	}
-	h.c = control.New(d, h.plane, store.Memory(), cfg)
+	h.c = control.New(d, h.plane, h.s, cfg)
 	ctx, cancel := context.WithCancel(h.t.Context())
 	done := make(chan error, 1)
 	go func() { done <- h.c.Run(ctx) }()
@@ -76,12 +77,31 @@ func (h *house) move(d driver.Driver, cfg control.Config) {
 	}
 }
 
-// deploy deploys, and fails the test when that fails.
+// deploy has v serve and get all traffic, and fails the test when it does not.
 func (h *house) deploy(v app.Version) {
 	h.t.Helper()
-	if err := h.c.DeployAndWait(h.t.Context(), v); err != nil {
-		h.t.Fatalf("Deploy(%s): %v", v.Key, err)
+	if op := h.try(v); op.Failure != nil {
+		h.t.Fatalf("deploy of %s: %+v", v.Key, *op.Failure)
 	}
+}
+
+// try deploys v, and returns how that ended.
+func (h *house) try(v app.Version) app.Operation {
+	h.t.Helper()
+	op, err := h.c.Deploy(control.Deployment{Version: v, Promote: true})
+	return h.ended(op, err)
+}
+
+// ended waits for an operation that must have been accepted.
+func (h *house) ended(op app.Operation, err error) app.Operation {
+	h.t.Helper()
+	if err == nil {
+		op, err = h.c.Wait(h.t.Context(), op.ID)
+	}
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return op
 }
 
 // wait lets time pass, and what happens in it.

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -19,6 +20,10 @@ import (
 // connection is refused. Younger ones are asked first, which takes a moment.
 const presumeAfter = 15 * time.Second
 
+// coresOver is the shortest time over which an instance's use of the CPU is
+// averaged: the kernel counts it in steps of some milliseconds.
+const coresOver = time.Second
+
 // expectedLocked is the instances that a list which begins now must contain,
 // and those that it must not contain any more.
 func (c *Controller) expectedLocked() map[string]bool {
@@ -36,8 +41,9 @@ func (c *Controller) expectedLocked() map[string]bool {
 // observeLocked takes in what the driver lists, what the probes have said
 // since the last look, and what the router carries.
 func (c *Controller) observeLocked(ctx context.Context, now time.Time, running []driver.Running, expected map[string]bool, load map[string]router.Load) {
-	c.observed = true
-	c.adoptWishesLocked()
+	if c.began.IsZero() {
+		c.began = now
+	}
 	for _, i := range c.instances {
 		i.listed = false
 	}
@@ -53,6 +59,7 @@ func (c *Controller) observeLocked(ctx context.Context, now time.Time, running [
 			continue
 		}
 		i.Addr, i.Born = r.Addr, r.Born
+		i.usesLocked(now, r.CPU)
 		if r.Exited && !i.told {
 			c.endLocked(i, now, r.Exit)
 		}
@@ -85,9 +92,13 @@ func (c *Controller) observeLocked(ctx context.Context, now time.Time, running [
 			i.idle = now
 		}
 	}
+	there := map[app.Key]bool{}
+	for _, i := range c.instances {
+		there[i.Key] = true
+	}
 	for k, v := range c.versions {
-		_, wished := c.wishes.Versions[k]
-		if !wished && !slices.ContainsFunc(slices.Collect(maps.Values(c.instances)), func(i *instance) bool { return i.Key == k }) {
+		wished := c.wishes.Versions[k].Serving
+		if !wished && !there[k] {
 			delete(c.versions, k)
 			continue
 		}
@@ -97,18 +108,13 @@ func (c *Controller) observeLocked(ctx context.Context, now time.Time, running [
 	}
 }
 
-// adoptWishesLocked makes every version that is wished for a known one.
-func (c *Controller) adoptWishesLocked() {
-	for k, wished := range c.wishes.Versions {
-		v := c.versionLocked(k)
-		v.Version, v.known, v.down = wished, true, ""
-	}
-}
-
 func (c *Controller) versionLocked(k app.Key) *version {
 	v := c.versions[k]
 	if v == nil {
 		v = &version{Version: app.Version{Key: k}}
+		if wished, ok := c.wishes.Versions[k]; ok {
+			v.Version, v.known = wished, true
+		}
 		c.versions[k] = v
 	}
 	return v
@@ -116,6 +122,18 @@ func (c *Controller) versionLocked(k app.Key) *version {
 
 func (c *Controller) versionKeysLocked() []app.Key {
 	return slices.SortedFunc(maps.Keys(c.versions), func(a, b app.Key) int { return strings.Compare(a.String(), b.String()) })
+}
+
+// usesLocked takes in how much CPU time an instance has used.
+func (i *instance) usesLocked(now time.Time, used time.Duration) {
+	long := now.Sub(i.usedT)
+	if used == 0 || !i.usedT.IsZero() && long < coresOver {
+		return
+	}
+	if !i.usedT.IsZero() {
+		i.cores = max(0, float64(used-i.used)/float64(long))
+	}
+	i.used, i.usedT = used, now
 }
 
 // endLocked notes that an instance ended by itself.
@@ -131,10 +149,18 @@ func (c *Controller) endLocked(i *instance, now time.Time, detail string) {
 func (c *Controller) failedLocked(i *instance, now time.Time, cause app.Cause, detail string) {
 	v := c.versionLocked(i.Key)
 	v.past, v.lost = v.past.fail(i.Born, now), cause
-	if d := c.deploys[serviceOf(i.Key)]; d != nil && d.v.Key == i.Key {
-		d.last = &DeployError{Key: i.Key, Instance: i.ID, Cause: cause, Detail: detail}
+	if i.startErr != nil {
+		v.there = "" // perhaps because it is not
+	}
+	for _, e := range c.efforts {
+		a := e.versions[i.Key]
+		if a == nil {
+			continue
+		}
+		a.last = &app.Failure{Cause: cause, Instance: i.ID, Detail: detail, Next: advice(v.Version, cause)}
+		a.first = cmp.Or(a.first, now)
 		if cause == app.Crashed {
-			d.tries++
+			a.tries++
 		}
 	}
 }
@@ -198,7 +224,7 @@ func (c *Controller) watchLocked(ctx context.Context, i *instance, v app.Version
 
 // enterLocked is the one place where an instance's state changes.
 func (c *Controller) enterLocked(i *instance, now time.Time, state app.State, cause app.Cause, detail string) {
-	i.State, i.Cause, i.Since = state, cause, now
+	i.State, i.Cause, i.Since, i.detail = state, cause, now, detail
 	if state != app.Draining {
 		i.Until = time.Time{}
 	}

@@ -2,71 +2,314 @@ package control
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
 
 	"holdfast/internal/app"
+	"holdfast/internal/store"
 )
 
-// Builder makes what versions run. Its methods may be called from several
-// goroutines.
-type Builder interface {
-	// Has says whether the artifact is there, ready to start.
-	Has(a app.Artifact) bool
+// This is the one mechanism behind all verbs. An operation is accepted in a
+// transaction that writes down what it begins; it waits until the versions it
+// needs are built and ready; and its effect and its end are one transaction.
+// So it happens exactly once, whatever becomes of this process in between.
 
-	// Build makes v's artifact, and blocks until it is there or ctx ends. op is
-	// the operation that waits for it, "" if none does. An error that has a
-	// method Failure() app.Failure tells people more.
-	Build(ctx context.Context, op string, v app.Version) (app.Artifact, error)
+const (
+	// operationsKept is how many ended operations of an application stay for
+	// people to read.
+	operationsKept = 200
+
+	// idDigits is the length of an operation's number in base 36: milliseconds
+	// since 1970 fit for 3,000 years, and numbers of one length sort as text.
+	idDigits = 9
+)
+
+// ask writes down what somebody asks for: begin changes the wishes and says
+// what the operation shall do when what it needs is ready. If that is so
+// already, or if it needs nothing, it is done in the same transaction.
+func (c *Controller) ask(op app.Operation, begin func(w *store.Wishes, op *app.Operation) error) (app.Operation, error) {
+	err := c.store.Update(func(w *store.Wishes) error {
+		now := wallClock(time.Now())
+		op.ID, op.Asked = newID(w, now), now
+		if err := begin(w, &op); err != nil {
+			return err
+		}
+		c.findArtifacts(*w, needs(*w, op))
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.closing {
+			return fmt.Errorf("everything is being stopped: %w", app.ErrBusy)
+		}
+		op.Stage = c.stageLocked(*w, op)
+		if op.Stage == app.StageDone {
+			op = finish(w, op, now, nil)
+		} else {
+			w.Operations[op.ID] = op
+		}
+		return nil
+	})
+	if err != nil {
+		return app.Operation{}, fmt.Errorf("%s %s: %w", op.Verb, aim(op), err)
+	}
+	return op, nil
 }
 
-// Deployment is what Deploy is asked for.
-type Deployment struct {
-	Version    app.Version // Version.Version "": it is named by its contents
-	Promote    bool        // all traffic of the service goes to it once it is ready
-	KeepOthers bool        // and the service's other versions go on serving
-	By         string      // who asks, for people
+// aim is what an operation is about, as people are told.
+func aim(op app.Operation) string {
+	k := op.Target
+	switch {
+	case op.Instance != "":
+		return "instance " + op.Instance
+	case k.Version != "":
+		return k.String()
+	case k.Service != "":
+		return k.ServiceKey().String()
+	}
+	return k.App
 }
 
-// The verbs. Each accepts or refuses at once and does not wait for the end:
-// Wait does. What is accepted holds, whatever happens to this process.
-
-func unbuilt(what any) (app.Operation, error) {
-	return app.Operation{}, fmt.Errorf("%v: %w", what, errors.ErrUnsupported)
+// newID is greater than the id of every operation before, also when the clock
+// was set back.
+func newID(w *store.Wishes, now time.Time) string {
+	n := now.UnixMilli()
+	for id := range w.Operations {
+		digits, _ := strings.CutPrefix(id, "op-")
+		if other, err := strconv.ParseInt(digits, 36, 64); err == nil && len(digits) == idDigits {
+			n = max(n, other+1)
+		}
+	}
+	digits := strconv.FormatInt(n, 36)
+	return "op-" + strings.Repeat("0", max(0, idDigits-len(digits))) + digits
 }
 
-func (c *Controller) Deploy(d Deployment) (app.Operation, error) { return unbuilt(d.Version.Key) }
+// wallClock is a time as the store keeps it.
+func wallClock(t time.Time) time.Time { return t.Round(0) }
 
-func (c *Controller) SetTraffic(k app.ServiceKey, s app.Split, by string) (app.Operation, error) {
-	return unbuilt(k)
+// underWay lists the operations that have not ended, the oldest first.
+func underWay(w store.Wishes) (all []app.Operation) {
+	for _, id := range slices.Sorted(maps.Keys(w.Operations)) {
+		if op := w.Operations[id]; op.Stage != app.StageDone {
+			all = append(all, op)
+		}
+	}
+	return all
 }
 
-func (c *Controller) Rollback(k app.ServiceKey, by string) (app.Operation, error) { return unbuilt(k) }
-
-func (c *Controller) StartVersion(k app.Key, by string) (app.Operation, error) { return unbuilt(k) }
-
-func (c *Controller) StopVersion(k app.Key, by string) (app.Operation, error) { return unbuilt(k) }
-
-func (c *Controller) DeleteVersion(k app.Key, by string) (app.Operation, error) { return unbuilt(k) }
-
-func (c *Controller) DeleteService(k app.ServiceKey, by string) (app.Operation, error) {
-	return unbuilt(k)
+// needs is the versions that must be ready before an operation is done: what it
+// is about, what it has begun, and what gets a share that has none. A version
+// that has one already keeps it, however it feels.
+func needs(w store.Wishes, op app.Operation) (all []app.Key) {
+	if op.Instance != "" {
+		return nil
+	}
+	k := op.Target.ServiceKey()
+	versions := map[string]bool{}
+	for _, v := range op.Begun {
+		versions[v] = true
+	}
+	if op.Verb == app.VerbDeploy || op.Verb == app.VerbStart {
+		versions[op.Target.Version] = true
+	}
+	if op.Split != nil {
+		has := w.Services[k].Split.Shares
+		for v := range op.Split.Shares {
+			if has[v] == 0 {
+				versions[v] = true
+			}
+		}
+	}
+	for _, v := range slices.Sorted(maps.Keys(versions)) {
+		all = append(all, k.Version(v))
+	}
+	return all
 }
 
-func (c *Controller) SetScaling(k app.Key, s app.Scaling, by string) (app.Operation, error) {
-	return unbuilt(k)
+// stageLocked is how far an operation has come, of which nothing has failed.
+func (c *Controller) stageLocked(w store.Wishes, op app.Operation) app.Stage {
+	if op.Instance != "" {
+		return app.StageStarting
+	}
+	stage := app.StageDone
+	for _, k := range needs(w, op) {
+		v := w.Versions[k]
+		switch {
+		case !c.thereLocked(v):
+			return app.StageBuilding
+		case c.readyLocked(k) < want(v):
+			stage = app.StageStarting
+		}
+	}
+	return stage
 }
 
-func (c *Controller) RestartInstance(id, by string) (app.Operation, error) { return unbuilt(id) }
-
-func (c *Controller) DeleteInstance(id, by string) (app.Operation, error) { return unbuilt(id) }
-
-func (c *Controller) SetDispatch(project string, rules []app.DispatchRule, by string) (app.Operation, error) {
-	return unbuilt(project)
+// finish ends an operation: with a failure what it began is undone, without one
+// it has its effect, whole, unless what it needs has gone meanwhile.
+func finish(w *store.Wishes, op app.Operation, now time.Time, failure *app.Failure) app.Operation {
+	k := op.Target.ServiceKey()
+	if gone := missing(*w, op); failure == nil && gone != "" {
+		failure = &app.Failure{Cause: app.Superseded, Detail: gone}
+	}
+	service := w.Services[k]
+	if failure == nil && op.Split != nil {
+		service = moved(service, *op.Split)
+		w.Services[k] = service
+	}
+	stop := op.Stop
+	if failure != nil {
+		stop = op.Begun
+	}
+	for _, id := range stop {
+		v, ok := w.Versions[k.Version(id)]
+		if ok && v.Serving && service.Split.Shares[id] == 0 {
+			v.Serving = false
+			w.Versions[v.Key] = v
+		}
+	}
+	op.Stage, op.Ended, op.Failure = app.StageDone, now, failure
+	w.Operations[op.ID] = op
+	forget(w, op.Target.App)
+	return op
 }
 
-func (c *Controller) Cancel(op, by string) (app.Operation, error) { return unbuilt(op) }
+// missing says what an operation needs that is not asked for any more.
+func missing(w store.Wishes, op app.Operation) string {
+	if _, ok := w.Services[op.Target.ServiceKey()]; !ok && op.Split != nil {
+		return "the service was deleted meanwhile"
+	}
+	for _, k := range needs(w, op) {
+		if v, ok := w.Versions[k]; !ok {
+			return fmt.Sprintf("version %s was deleted meanwhile", k.Version)
+		} else if !v.Serving {
+			return fmt.Sprintf("version %s was stopped meanwhile", k.Version)
+		}
+	}
+	return ""
+}
 
-// Wait returns the operation when it is done and traffic has followed, or as it
-// is when ctx ends, with ctx's error.
-func (c *Controller) Wait(ctx context.Context, op string) (app.Operation, error) { return unbuilt(op) }
+// moved is a service with another split, the present one kept for a rollback.
+func moved(s app.Service, to app.Split) app.Service {
+	if len(s.Split.Shares) > 0 && !sameSplit(s.Split, to) {
+		s.Past = slices.Insert(slices.Clone(s.Past), 0, s.Split)
+		s.Past = s.Past[:min(len(s.Past), app.SplitsKept)]
+	}
+	s.Split = to
+	return s
+}
+
+func sameSplit(a, b app.Split) bool { return a.By == b.By && maps.Equal(a.Shares, b.Shares) }
+
+// forget drops the oldest ended operations of an application that has too many.
+func forget(w *store.Wishes, project string) {
+	var ended []string
+	for id, op := range w.Operations {
+		if op.Target.App == project && op.Stage == app.StageDone {
+			ended = append(ended, id)
+		}
+	}
+	slices.Sort(ended)
+	for _, id := range ended[:max(0, len(ended)-operationsKept)] {
+		delete(w.Operations, id)
+	}
+}
+
+// leaves is why the instances of a version leave that does not serve any more:
+// the latest operation that took it out of service says so.
+func leaves(w store.Wishes, k app.Key) app.Cause {
+	latest, cause := "", app.Deployed
+	for id, op := range w.Operations {
+		if id < latest || op.Stage != app.StageDone || op.Instance != "" || op.Target.ServiceKey() != k.ServiceKey() {
+			continue
+		}
+		about := op.Target.Version == k.Version || op.Target.Version == ""
+		switch {
+		case op.Failure != nil && slices.Contains(op.Begun, k.Version):
+			latest, cause = id, op.Failure.Cause
+			if cause == app.Cancelled || cause == app.Superseded {
+				cause = app.Requested
+			}
+		case op.Failure != nil:
+		case about && (op.Verb == app.VerbStop || op.Verb == app.VerbDelete):
+			latest, cause = id, app.Requested
+		case slices.Contains(op.Stop, k.Version):
+			latest, cause = id, app.Deployed
+		}
+	}
+	return cause
+}
+
+// Wait returns the operation when it is done and traffic has followed. When ctx
+// ends before, it returns the operation as it is and ctx's cause; when Run has
+// ended, an app.ErrBusy. It needs Run running.
+func (c *Controller) Wait(ctx context.Context, id string) (app.Operation, error) {
+	for {
+		c.mu.Lock()
+		acted := c.acted
+		op, known := c.settled.Operations[id]
+		c.mu.Unlock()
+		if known && op.Stage == app.StageDone {
+			return op, nil
+		}
+		op, ok := c.store.Wishes().Operations[id]
+		if !ok {
+			return op, fmt.Errorf("operation %s: %w", id, app.ErrNotFound)
+		}
+		select {
+		case <-acted:
+		case <-ctx.Done():
+			return op, fmt.Errorf("wait for operation %s: %w", id, context.Cause(ctx))
+		case <-c.ended:
+			if op.Stage == app.StageDone {
+				return op, nil
+			}
+			return op, fmt.Errorf("wait for operation %s: control has ended; it goes on with the next start: %w", id, app.ErrBusy)
+		}
+	}
+}
+
+// show lets those who wait see the wishes that the routes show by now.
+func (c *Controller) show(w store.Wishes) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.settled = w
+	close(c.acted)
+	c.acted = make(chan struct{})
+}
+
+// Cancel ends an operation that is under way: what it began is undone, and its
+// failure is app.Cancelled. One that has ended is app.ErrInvalid, and so is the
+// replacement of an instance that drains already: nothing brings it back.
+func (c *Controller) Cancel(id, by string) (app.Operation, error) {
+	var op app.Operation
+	err := c.store.Update(func(w *store.Wishes) (err error) {
+		op, err = c.cancel(w, id, by)
+		return err
+	})
+	if err != nil {
+		return app.Operation{}, fmt.Errorf("cancel operation %s: %w", id, err)
+	}
+	return op, nil
+}
+
+func (c *Controller) cancel(w *store.Wishes, id, by string) (app.Operation, error) {
+	op, ok := w.Operations[id]
+	if !ok {
+		return op, app.ErrNotFound
+	}
+	if op.Stage == app.StageDone {
+		return op, fmt.Errorf("it has ended, at %s: %w", op.Ended.Format(time.TimeOnly), app.ErrInvalid)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if i := c.instances[op.Instance]; i != nil && i.State >= app.Draining {
+		return op, fmt.Errorf("instance %s leaves already: %w", i.ID, app.ErrInvalid)
+	}
+	failure := &app.Failure{Cause: app.Cancelled}
+	if by != "" {
+		failure.Detail = "by " + by
+	}
+	return finish(w, op, wallClock(time.Now()), failure), nil
+}

@@ -63,6 +63,7 @@ type fact struct {
 	Stopping bool      // a stop is under way
 	Sick     bool      // liveness failed
 	Asked    bool      // an operator wants it replaced
+	Unwanted bool      // an operator wants it gone, now
 }
 
 // plan says what to do next about the instances of one version. It is pure:
@@ -72,7 +73,8 @@ type fact struct {
 //
 // In words. Exited instances are stopped, so that they are forgotten. Draining
 // ones are stopped when empty or out of time. Those that must go, go at once:
-// the sick, and those that never got ready in time. Of those that may go, the
+// the sick, those that an operator wants gone, and those that never got ready in
+// time. Of those that may go, the
 // old and those that an operator wants replaced, one at a time is let go; the
 // others are kept. Too many kept: the idlest leave. Too few: some are started,
 // within the surge. Those that leave are drained, but a ready one only if
@@ -102,6 +104,9 @@ func plan(now time.Time, v app.Version, w wish, all []fact) []Step {
 			// hanging app is "ready" for as long as its port accepts.
 			steps = append(steps, leave(f, app.Unhealthy))
 			replaced = append(replaced, app.Unhealthy)
+		case f.Unwanted:
+			steps = append(steps, leave(f, app.Requested))
+			replaced = append(replaced, app.Requested)
 		case f.State == app.Starting && w.Want > 0 && !now.Before(f.Born.Add(startBound(v))):
 			steps = append(steps, leave(f, app.SlowStart))
 		default:

@@ -18,9 +18,9 @@ type Router interface {
 // state, also of versions that leave, because they may still carry sockets.
 func (c *Controller) routesLocked() router.Routes {
 	apps := map[string]router.App{}
-	service := func(k ServiceKey) router.Service {
+	service := func(k app.ServiceKey) router.Service {
 		if apps[k.App].Services == nil {
-			apps[k.App] = router.App{Services: map[string]router.Service{}}
+			apps[k.App] = router.App{Services: map[string]router.Service{}, Dispatch: c.wishes.Apps[k.App].Dispatch}
 		}
 		s, ok := apps[k.App].Services[k.Service]
 		if !ok {
@@ -29,17 +29,19 @@ func (c *Controller) routesLocked() router.Routes {
 		}
 		return s
 	}
-	for k := range c.wishes.Services {
-		service(k)
+	for k, s := range c.wishes.Services {
+		if len(s.Split.Shares) > 0 { // else nothing of it was ever served
+			service(k)
+		}
 	}
 	for k, v := range c.versions {
-		service(serviceOf(k)).Pools[k.Version] = router.Pool{Affinity: v.Affinity, Sockets: v.Sockets}
+		service(k.ServiceKey()).Pools[k.Version] = router.Pool{Affinity: v.Affinity, Sockets: v.Sockets}
 	}
 	for _, i := range c.sortedLocked() {
 		if i.Addr == "" {
 			continue // the driver has not listed it yet
 		}
-		pools := service(serviceOf(i.Key)).Pools
+		pools := service(i.Key.ServiceKey()).Pools
 		pool := pools[i.Key.Version]
 		pool.Instances = append(pool.Instances, i.Instance)
 		pools[i.Key.Version] = pool

@@ -1,225 +1,241 @@
 package control
 
 import (
-	"context"
 	"fmt"
-	"reflect"
-	"time"
+	"maps"
+	"math"
+	"slices"
 
 	"holdfast/internal/app"
+	"holdfast/internal/store"
 )
 
-const (
-	// startTries is how many instances of a new version may exit, before any
-	// was ever ready, until the deploy is given up: what fails three times in a
-	// row at its start is not unlucky.
-	startTries = 3
+// dispatchMost is how many dispatch rules an application may have, as on App
+// Engine.
+const dispatchMost = 20
 
-	// forceBound is how long a shutdown that ran out of time waits for the
-	// instances that were ended by force.
-	forceBound = 5 * time.Second
-)
-
-// DeployError is why a version did not come to serve. Traffic has not moved.
-type DeployError struct {
-	Key      app.Key
-	Instance string // the one whose failure decided it; "" if there was none
-	Cause    app.Cause
-	Detail   string // how it exited, or what the readiness check met
-}
-
-func (e *DeployError) Error() string {
-	text := fmt.Sprintf("deploy %s: %s", e.Key, e.Cause)
-	if e.Instance != "" {
-		text += ": instance " + e.Instance
-	}
-	if e.Detail != "" {
-		text += ": " + e.Detail
-	}
-	return text
-}
-
-// deploy is one that is under way.
-type deploy struct {
-	v        app.Version
-	asked    time.Time
-	deadline time.Time    // zero until the first instance exists
-	fresh    bool         // v was not wanted before: failing withdraws it
-	tries    int          // instances that exited
-	last     *DeployError // the latest failure
-	err      error        // the answer
-	done     chan struct{}
-}
-
-// DeployAndWait is the old mechanism until Deploy does it. It brings v up beside what serves, and when as many of its instances as
-// it wants are ready, moves all traffic of its service to it in one instant
-// and stops serving the service's other versions, whose instances drain.
-//
-// It blocks until then, and needs Run running. When v's instances are not
-// ready within v.Ready.Within, or exit startTries times before one was ready,
-// v is withdrawn, and the error is a *DeployError; when ctx ends, v is
-// withdrawn too. A second deploy of one service meanwhile is app.ErrBusy, other
-// contents under the key of a version that serves are app.ErrExists. To deploy
-// again what serves succeeds when it is ready, and changes its scaling.
-func (c *Controller) DeployAndWait(ctx context.Context, v app.Version) error {
-	if v.App == "" || v.Service == "" || v.Version == "" || v.Artifact.Command == "" {
-		return fmt.Errorf("deploy %s: its names or its artifact are missing: %w", v.Key, app.ErrInvalid)
-	}
-	c.mu.Lock()
-	service := serviceOf(v.Key)
-	old, serves := c.wishes.Versions[v.Key]
-	switch {
-	case c.closing:
-		c.mu.Unlock()
-		return fmt.Errorf("deploy %s: everything is being stopped: %w", v.Key, app.ErrBusy)
-	case c.deploys[service] != nil:
-		c.mu.Unlock()
-		return fmt.Errorf("deploy %s: another deploy of this service is under way: %w", v.Key, app.ErrBusy)
-	case serves && !same(old, v):
-		c.mu.Unlock()
-		return fmt.Errorf("deploy %s: it serves with other contents; choose another version: %w", v.Key, app.ErrExists)
-	}
-	d := &deploy{v: v, asked: time.Now(), fresh: !serves, done: make(chan struct{})}
-	c.deploys[service] = d
-	if d.fresh { // what was learned of an earlier attempt is not held against it
-		fresh := c.versionLocked(v.Key)
-		fresh.past, fresh.lost, fresh.ready, fresh.reached = past{}, "", false, false
-	}
-	c.wishes = c.wishes.with(v)
-	c.mu.Unlock()
-	c.hint()
-
-	select {
-	case <-d.done:
-	case <-ctx.Done():
-		c.mu.Lock()
-		if c.deploys[service] == d {
-			c.answerLocked(d, fmt.Errorf("deploy %s: %w", v.Key, context.Cause(ctx)), app.Requested)
-			c.mu.Unlock()
-			c.hint()
-			return d.err
+// SetTraffic shares a service's traffic among its versions; By "" keeps what
+// decides now. Stopped versions are started. It happens in one instant: now, if
+// all that get traffic anew have as many ready as they want, else when they do.
+// Versions that lose their share go on serving.
+func (c *Controller) SetTraffic(k app.ServiceKey, s app.Split, by string) (app.Operation, error) {
+	op := app.Operation{Verb: app.VerbTraffic, Target: k.Version(""), By: by}
+	return c.ask(op, func(w *store.Wishes, op *app.Operation) error {
+		if err := knownService(*w, k); err != nil {
+			return err
 		}
-		c.mu.Unlock()
-		<-d.done // it has just been decided otherwise
-	case <-c.ended:
-		return fmt.Errorf("deploy %s: control has ended: %w", v.Key, app.ErrBusy)
+		return share(w, op, s)
+	})
+}
+
+// Rollback gives a service the latest of its splits before this one, as
+// SetTraffic would. A second one leads back again.
+func (c *Controller) Rollback(k app.ServiceKey, by string) (app.Operation, error) {
+	op := app.Operation{Verb: app.VerbRollback, Target: k.Version(""), By: by}
+	return c.ask(op, func(w *store.Wishes, op *app.Operation) error {
+		if err := knownService(*w, k); err != nil {
+			return err
+		}
+		s := w.Services[k]
+		n := slices.IndexFunc(s.Past, func(past app.Split) bool { return !sameSplit(past, s.Split) })
+		if n < 0 {
+			return fmt.Errorf("traffic was never shared otherwise: %w", app.ErrNotFound)
+		}
+		return share(w, op, s.Past[n])
+	})
+}
+
+// share is what SetTraffic and Rollback have in common.
+func share(w *store.Wishes, op *app.Operation, to app.Split) error {
+	k := op.Target.ServiceKey()
+	if err := free(*w, k); err != nil {
+		return err
 	}
-	return d.err
-}
-
-// same says whether two versions differ in nothing but what may change.
-func same(a, b app.Version) bool {
-	a.Scaling, a.Serving, a.CreatedAt, a.Artifact.Dir = b.Scaling, b.Serving, b.CreatedAt, b.Artifact.Dir
-	return reflect.DeepEqual(a, b)
-}
-
-// settleLocked answers the deploys that have come to an end, well or badly.
-func (c *Controller) settleLocked(now time.Time) {
-	for _, d := range c.deploys {
-		v := c.versionLocked(d.v.Key)
-		late := !d.deadline.IsZero() && !now.Before(d.deadline)
-		switch {
-		case c.closing:
-			c.answerLocked(d, &DeployError{Key: d.v.Key, Cause: app.ShuttingDown}, app.ShuttingDown)
-		case c.readyLocked(d.v.Key) >= want(d.v):
-			c.moveLocked(d)
-		case !v.ready && d.tries >= startTries:
-			c.answerLocked(d, d.last, d.last.Cause)
-		case late && d.last != nil:
-			c.answerLocked(d, d.last, d.last.Cause)
-		case late:
-			failure := &DeployError{Key: d.v.Key, Cause: app.SlowStart}
-			for _, i := range c.sortedLocked() {
-				if i.Key == d.v.Key && i.State != app.Ready && i.State != app.Stopped {
-					failure.Instance, failure.Detail = i.ID, i.complaint
-					break
-				}
-			}
-			c.answerLocked(d, failure, app.SlowStart)
-		case d.deadline.IsZero():
-			// The clock starts when the first instance exists, as on App Engine.
-			for _, i := range c.sortedLocked() {
-				if i.Key == d.v.Key && i.listed {
-					from := i.Born
-					if from.Before(d.asked) {
-						from = d.asked
-					}
-					d.deadline = from.Add(startBound(d.v))
-					break
-				}
-			}
+	to, err := checked(to, w.Services[k].Split)
+	if err != nil {
+		return err
+	}
+	for _, id := range to.Versions() {
+		if _, ok := w.Versions[k.Version(id)]; !ok {
+			return fmt.Errorf("version %s does not exist: %w", id, app.ErrNotFound)
 		}
 	}
-}
-
-// moveLocked gives the service's traffic to the deployed version.
-func (c *Controller) moveLocked(d *deploy) {
-	for k := range c.wishes.Versions {
-		if k != d.v.Key && serviceOf(k) == serviceOf(d.v.Key) {
-			c.versionLocked(k).down = app.Deployed
-		}
-	}
-	c.wishes = c.wishes.moved(d.v.Key)
-	c.log.Info("deployed", "app", d.v.App, "service", d.v.Service, "version", d.v.Version, "dur", time.Since(d.asked))
-	c.answerLocked(d, nil, "")
-}
-
-// answerLocked ends a deploy; with an error what it began is undone, for the
-// given cause.
-func (c *Controller) answerLocked(d *deploy, err error, cause app.Cause) {
-	delete(c.deploys, serviceOf(d.v.Key))
-	d.err = err
-	c.answered = append(c.answered, d)
-	if err != nil && d.fresh {
-		c.wishes = c.wishes.without(d.v.Key)
-		c.versionLocked(d.v.Key).down = cause
-		c.log.Info("withdrawn", "app", d.v.App, "service", d.v.Service, "version", d.v.Version, "cause", string(cause), "err", err)
-	}
-}
-
-// Restart has the instance replaced: a successor is ready before it drains. It
-// does not wait for that. An instance that does not run, or leaves already, is
-// app.ErrNotFound.
-func (c *Controller) Restart(id string) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	i := c.instances[id]
-	if i == nil || i.State == app.Draining || i.State == app.Stopped {
-		return fmt.Errorf("restart instance %s: %w", id, app.ErrNotFound)
-	}
-	i.asked = true
-	c.hint()
+	op.Split = &to
+	serve(w, op, to.Versions()...)
 	return nil
 }
 
-// Shutdown stops everything: nothing is started any more, and every instance
-// is told to stop at once, with StopGrace. It returns nil when none is left.
-// When ctx ends before, the rest is ended by force. It needs Run running; what
-// was asked for is not undone, deploys under way are.
-func (c *Controller) Shutdown(ctx context.Context) error {
-	c.mu.Lock()
-	c.closing = true
-	c.mu.Unlock()
-	c.hint()
-	select {
-	case <-c.empty:
-		return nil
-	case <-c.ended:
-	case <-ctx.Done():
-		c.force()
-		bound := time.NewTimer(forceBound)
-		defer bound.Stop()
-		select {
-		case <-c.empty:
-			return nil
-		case <-c.ended:
-		case <-bound.C:
+// sumSlack is how far shares may be from summing to 1: they are decimals that
+// people wrote, and a third has none.
+const sumSlack = 0.0051
+
+// checked is a split that is in order, its shares summing to 1.
+func checked(s, before app.Split) (app.Split, error) {
+	switch s.By {
+	case app.ByIP, app.ByCookie, app.ByRandom:
+	case "":
+		if s.By = before.By; s.By == "" {
+			s.By = app.ByIP
+		}
+	default:
+		return s, fmt.Errorf("traffic is split by ip, cookie or random, not by %q: %w", s.By, app.ErrInvalid)
+	}
+	shares, sum := map[string]float64{}, 0.0
+	for v, share := range s.Shares {
+		if !(share >= 0 && share <= 1) {
+			return s, fmt.Errorf("the share of %s is %g, and must be from 0 to 1: %w", v, share, app.ErrInvalid)
+		}
+		if share > 0 {
+			shares[v] = share
+			sum += share
 		}
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if n := c.leftLocked(); n > 0 {
-		return fmt.Errorf("shut down: %d instances are left", n)
+	if math.Abs(sum-1) > sumSlack {
+		return s, fmt.Errorf("the shares%s sum to %g %%, not 100: %w", shared(s), sum*100, app.ErrInvalid)
+	}
+	if math.Abs(sum-1) > 1e-9 {
+		for v := range shares {
+			shares[v] /= sum
+		}
+	}
+	s.Shares = shares
+	return s, nil
+}
+
+// StartVersion has a stopped version serve again, without traffic. One that
+// serves is waited for until it is ready.
+func (c *Controller) StartVersion(k app.Key, by string) (app.Operation, error) {
+	op := app.Operation{Verb: app.VerbStart, Target: k, By: by}
+	return c.ask(op, func(w *store.Wishes, op *app.Operation) error {
+		if err := knownVersion(*w, k); err != nil {
+			return err
+		}
+		if err := free(*w, k.ServiceKey()); err != nil {
+			return err
+		}
+		serve(w, op, k.Version)
+		return nil
+	})
+}
+
+// StopVersion ends a version's serving; its instances drain, and it can be
+// started again. One that gets traffic, or that an operation needs, is
+// app.ErrBusy. To stop a stopped one succeeds.
+func (c *Controller) StopVersion(k app.Key, by string) (app.Operation, error) {
+	op := app.Operation{Verb: app.VerbStop, Target: k, By: by, Stop: []string{k.Version}}
+	return c.ask(op, func(w *store.Wishes, _ *app.Operation) error {
+		return spare(*w, k)
+	})
+}
+
+// DeleteVersion removes a version; its instances drain. One that gets traffic,
+// that an operation needs, or the last one of the default service is
+// app.ErrBusy.
+func (c *Controller) DeleteVersion(k app.Key, by string) (app.Operation, error) {
+	op := app.Operation{Verb: app.VerbDelete, Target: k, By: by}
+	return c.ask(op, func(w *store.Wishes, _ *app.Operation) error {
+		if err := spare(*w, k); err != nil {
+			return err
+		}
+		others := 0
+		for other := range w.Versions {
+			if other.ServiceKey() == k.ServiceKey() && other != k {
+				others++
+			}
+		}
+		if others == 0 && k.Service == app.DefaultService {
+			return fmt.Errorf("it is the last version of the default service, which every application has; deploy another first: %w", app.ErrBusy)
+		}
+		delete(w.Versions, k)
+		if others == 0 {
+			delete(w.Services, k.ServiceKey())
+		}
+		return nil
+	})
+}
+
+// spare says why a version cannot be done without.
+func spare(w store.Wishes, k app.Key) error {
+	if err := knownVersion(w, k); err != nil {
+		return err
+	}
+	if split := w.Services[k.ServiceKey()].Split; split.Shares[k.Version] > 0 {
+		return fmt.Errorf("it gets traffic:%s; move that first, with: holdfast traffic set %s OTHER=100: %w", shared(split), k.Service, app.ErrBusy)
+	}
+	return unneeded(w, k)
+}
+
+// DeleteService removes a service and all its versions; their instances drain.
+// The default service is app.ErrBusy, as is one with an operation under way.
+func (c *Controller) DeleteService(k app.ServiceKey, by string) (app.Operation, error) {
+	op := app.Operation{Verb: app.VerbDelete, Target: k.Version(""), By: by}
+	return c.ask(op, func(w *store.Wishes, _ *app.Operation) error {
+		if err := knownService(*w, k); err != nil {
+			return err
+		}
+		if k.Service == app.DefaultService {
+			return fmt.Errorf("every application has its default service: %w", app.ErrBusy)
+		}
+		if err := free(*w, k); err != nil {
+			return err
+		}
+		maps.DeleteFunc(w.Versions, func(v app.Key, _ app.Version) bool { return v.ServiceKey() == k })
+		delete(w.Services, k)
+		return nil
+	})
+}
+
+// SetScaling changes how many instances a version has, until the next deploy of
+// it says otherwise.
+func (c *Controller) SetScaling(k app.Key, s app.Scaling, by string) (app.Operation, error) {
+	op := app.Operation{Verb: app.VerbScale, Target: k, By: by}
+	return c.ask(op, func(w *store.Wishes, _ *app.Operation) error {
+		if err := knownVersion(*w, k); err != nil {
+			return err
+		}
+		if s.Min < 1 || s.Max < s.Min {
+			return fmt.Errorf("from %d to %d instances: at least one, and not fewer at most than at least: %w", s.Min, s.Max, app.ErrInvalid)
+		}
+		v := w.Versions[k]
+		v.Scaling = s
+		w.Versions[k] = v
+		return nil
+	})
+}
+
+// SetDispatch replaces an application's dispatch rules. A rule for a service
+// that does not exist is app.ErrInvalid.
+func (c *Controller) SetDispatch(project string, rules []app.DispatchRule, by string) (app.Operation, error) {
+	op := app.Operation{Verb: app.VerbDispatch, Target: app.Key{App: project}, By: by}
+	return c.ask(op, func(w *store.Wishes, _ *app.Operation) error {
+		application, ok := w.Apps[project]
+		if !ok {
+			return fmt.Errorf("nothing of this application was deployed yet: %w", app.ErrNotFound)
+		}
+		if len(rules) > dispatchMost {
+			return fmt.Errorf("%d rules are more than %d: %w", len(rules), dispatchMost, app.ErrInvalid)
+		}
+		for _, rule := range rules {
+			if _, ok := w.Services[app.ServiceKey{App: project, Service: rule.Service}]; !ok {
+				return fmt.Errorf("rule for %s%s: there is no service %s; deploy it first: %w", rule.Host, rule.Path, rule.Service, app.ErrInvalid)
+			}
+		}
+		application.Dispatch = slices.Clone(rules)
+		w.Apps[project] = application
+		return nil
+	})
+}
+
+func knownService(w store.Wishes, k app.ServiceKey) error {
+	if _, ok := w.Services[k]; !ok {
+		return app.ErrNotFound
+	}
+	return nil
+}
+
+func knownVersion(w store.Wishes, k app.Key) error {
+	if _, ok := w.Versions[k]; !ok {
+		return app.ErrNotFound
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -69,17 +70,14 @@ func TestDeployMovesTrafficInOneInstant(t *testing.T) {
 }
 
 // A deploy that fails leaves everything as it was: traffic with v1, nothing of v2.
-func failedDeploy(t *testing.T, h *house, err error, cause app.Cause, detail string) {
+func failedDeploy(t *testing.T, h *house, op app.Operation, cause app.Cause, detail string) {
 	t.Helper()
-	var failure *control.DeployError
-	if !errors.As(err, &failure) {
-		t.Fatalf("Deploy: %v, want a DeployError", err)
+	failure := op.Failure
+	if failure == nil || op.Stage != app.StageDone {
+		t.Fatalf("it ended well: %+v", op)
 	}
 	if failure.Cause != cause || failure.Detail != detail || failure.Instance == "" {
 		t.Errorf("failed for %q, detail %q, instance %q; want %q, %q", failure.Cause, failure.Detail, failure.Instance, cause, detail)
-	}
-	if want := fmt.Sprintf("deploy shop/default/v2: %s: instance %s: %s", cause, failure.Instance, detail); err.Error() != want {
-		t.Errorf("the error reads %q, want %q", err, want)
 	}
 	leftAsItWas(t, h)
 }
@@ -105,11 +103,11 @@ func TestDeployOfWhatNeverListens(t *testing.T) {
 		h.deploy(shop("v1", 1))
 		h.apps.is("v2", "deaf")
 		asked := time.Now()
-		err := h.c.DeployAndWait(t.Context(), shop("v2", 2))
+		op := h.try(shop("v2", 2))
 		if took := time.Since(asked); took != 5*time.Minute {
 			t.Errorf("took %v, want app_start_timeout_sec", took)
 		}
-		failedDeploy(t, h, err, app.SlowStart, "nothing listens on its port")
+		failedDeploy(t, h, op, app.SlowStart, "nothing listens on its port")
 	})
 }
 
@@ -117,8 +115,8 @@ func TestDeployOfWhatNeverGetsReady(t *testing.T) {
 	inHouse(t, func(t *testing.T, h *house) {
 		h.deploy(shop("v1", 1))
 		h.apps.is("v2", "unready")
-		err := h.c.DeployAndWait(t.Context(), shop("v2", 1))
-		failedDeploy(t, h, err, app.SlowStart, "GET /ready: answered 503, only 200 passes")
+		op := h.try(shop("v2", 1))
+		failedDeploy(t, h, op, app.SlowStart, "GET /ready: answered 503, only 200 passes")
 	})
 }
 
@@ -127,11 +125,11 @@ func TestDeployOfWhatExits(t *testing.T) {
 		h.deploy(shop("v1", 1))
 		h.d.Doom(func(string, app.Version) string { return "exit status 3" })
 		asked := time.Now()
-		err := h.c.DeployAndWait(t.Context(), shop("v2", 1))
+		op := h.try(shop("v2", 1))
 		if took := time.Since(asked); took != 750*time.Millisecond {
 			t.Errorf("took %v, want three tries with two pauses", took)
 		}
-		failedDeploy(t, h, err, app.Crashed, "exit status 3")
+		failedDeploy(t, h, op, app.Crashed, "exit status 3")
 		starts := 0
 		for _, e := range h.told(app.Starting) {
 			if e.Instance.Key.Version == "v2" {
@@ -152,14 +150,29 @@ func TestDeployOfWhatExits(t *testing.T) {
 	})
 }
 
-func TestDeployThatIsGivenUp(t *testing.T) {
+func TestDeployThatIsCancelled(t *testing.T) {
 	inHouse(t, func(t *testing.T, h *house) {
 		h.deploy(shop("v1", 1))
 		h.apps.is("v2", "deaf")
+		op, err := h.c.Deploy(control.Deployment{Version: shop("v2", 2), Promote: true})
+		if err != nil {
+			t.Fatal(err)
+		}
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
-		if err := h.c.DeployAndWait(ctx, shop("v2", 2)); !errors.Is(err, context.DeadlineExceeded) {
-			t.Fatalf("Deploy: %v", err)
+		if now, err := h.c.Wait(ctx, op.ID); !errors.Is(err, context.DeadlineExceeded) || now.Stage != app.StageStarting {
+			t.Fatalf("Wait: %+v, %v", now, err)
+		}
+		if _, err := h.c.Cancel(op.ID, "me"); err != nil {
+			t.Fatal(err)
+		}
+		if op = h.ended(op, nil); op.Failure == nil || op.Failure.Cause != app.Cancelled || op.Failure.Detail != "by me" {
+			t.Errorf("it ended as %+v", op)
+		}
+		for _, id := range []string{op.ID, "op-nothing"} {
+			if _, err := h.c.Cancel(id, ""); err == nil {
+				t.Errorf("Cancel(%s) succeeded", id)
+			}
 		}
 		leftAsItWas(t, h)
 		if got := fmt.Sprint(h.causes(app.Stopped)); got != "[requested requested]" {
@@ -171,17 +184,16 @@ func TestDeployThatIsGivenUp(t *testing.T) {
 func TestOneDeployOfAServiceAtATime(t *testing.T) {
 	inHouse(t, func(t *testing.T, h *house) {
 		h.apps.boot = 10 * time.Second
-		first := make(chan error, 1)
-		go func() { first <- h.c.DeployAndWait(t.Context(), shop("v1", 1)) }()
+		first, err := h.c.Deploy(control.Deployment{Version: shop("v1", 1), Promote: true})
 		wait(time.Second)
-		if err := h.c.DeployAndWait(t.Context(), shop("v2", 1)); !errors.Is(err, app.ErrBusy) {
+		if _, err := h.c.Deploy(control.Deployment{Version: shop("v2", 1)}); !errors.Is(err, app.ErrBusy) || !strings.Contains(err.Error(), "holdfast operations cancel "+first.ID) {
 			t.Errorf("a second deploy of the service: %v", err)
 		}
 		other := shop("v2", 1)
 		other.Service = "jobs"
 		h.deploy(other) // of another service: at the same time
-		if err := <-first; err != nil {
-			t.Errorf("the first: %v", err)
+		if op := h.ended(first, err); op.Failure != nil {
+			t.Errorf("the first: %+v", op)
 		}
 		if got := h.running(); len(got) != 2 {
 			t.Errorf("running %v", got)
@@ -203,14 +215,14 @@ func TestDeployOfWhatServesAlready(t *testing.T) {
 			t.Errorf("running before %v, after %v", before, after)
 		}
 		v.Env = map[string]string{"A": "B"}
-		if err := h.c.DeployAndWait(t.Context(), v); !errors.Is(err, app.ErrExists) {
+		if _, err := h.c.Deploy(control.Deployment{Version: v, Promote: true}); !errors.Is(err, app.ErrExists) {
 			t.Errorf("with other contents: %v", err)
 		}
 		// Failing to deploy it again does not withdraw it.
 		h.apps.is(before[0].ID, "unready")
 		wait(time.Minute)
 		v = shop("v1", 1)
-		if err := h.c.DeployAndWait(t.Context(), v); err == nil {
+		if op := h.try(v); op.Failure == nil {
 			t.Error("it is unready, and yet deployed")
 		}
 		wait(time.Minute)
@@ -224,7 +236,7 @@ func TestDeployOfNothing(t *testing.T) {
 	t.Parallel()
 	c := control.New(nil, nil, store.Memory(), control.Config{})
 	for _, v := range []app.Version{{}, {Key: app.Key{App: "a", Service: "b", Version: "c"}}, {Artifact: app.Artifact{Command: "x"}}} {
-		if err := c.DeployAndWait(t.Context(), v); !errors.Is(err, app.ErrInvalid) {
+		if _, err := c.Deploy(control.Deployment{Version: v}); !errors.Is(err, app.ErrInvalid) {
 			t.Errorf("Deploy(%+v): %v", v, err)
 		}
 	}
@@ -236,8 +248,10 @@ func TestShutdownLeavesNothing(t *testing.T) {
 		h.plane.carry(h.in(app.Ready)[0].ID, 9)
 		h.deploy(shop("v2", 2)) // one of v1 still drains
 		h.apps.is("v3", "deaf")
-		deployed := make(chan error, 1)
-		go func() { deployed <- h.c.DeployAndWait(t.Context(), shop("v3", 2)) }()
+		under, err := h.c.Deploy(control.Deployment{Version: shop("v3", 2), Promote: true})
+		if err != nil {
+			t.Fatal(err)
+		}
 		wait(time.Second)
 		h.d.Linger(10 * time.Second)
 		asked := time.Now()
@@ -250,11 +264,10 @@ func TestShutdownLeavesNothing(t *testing.T) {
 		if got := h.running(); len(got) != 0 {
 			t.Errorf("left: %v", got)
 		}
-		var failure *control.DeployError
-		if err := <-deployed; !errors.As(err, &failure) || failure.Cause != app.ShuttingDown {
-			t.Errorf("the deploy under way: %v", err)
+		if op := h.s.Wishes().Operations[under.ID]; op.Stage != app.StageStarting {
+			t.Errorf("the deploy under way does not wait for the next start: %+v", op)
 		}
-		if err := h.c.DeployAndWait(t.Context(), shop("v4", 1)); !errors.Is(err, app.ErrBusy) {
+		if _, err := h.c.Deploy(control.Deployment{Version: shop("v4", 1)}); !errors.Is(err, app.ErrBusy) {
 			t.Errorf("a deploy afterwards: %v", err)
 		}
 		stopped := 0

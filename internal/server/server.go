@@ -164,16 +164,21 @@ func (s *Server) stop(hurry context.Context, endFront func()) error {
 }
 
 // Deploy starts v, waits until enough instances are ready and moves its
-// service's traffic to it; see control.Deploy. It needs Run to be running.
-func (s *Server) Deploy(ctx context.Context, v app.Version) error {
+// service's traffic to it; see control.Deploy. It returns the operation as it
+// ended, well if its Failure is nil, or an error if v is refused or ctx ends
+// before. It needs Run to be running.
+func (s *Server) Deploy(ctx context.Context, v app.Version) (app.Operation, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(s.deploys, cancel)()
-	if err := s.control.DeployAndWait(ctx, v); err != nil {
-		return err
+	op, err := s.control.Deploy(control.Deployment{Version: v, Promote: true})
+	if err == nil {
+		op, err = s.control.Wait(ctx, op.ID)
 	}
-	s.pruneLogs()
-	return nil
+	if err == nil && op.Failure == nil {
+		s.pruneLogs()
+	}
+	return op, err
 }
 
 // logsKept is how many logs of instances that are gone stay for people to
