@@ -1,6 +1,9 @@
 package tunnel
 
-import "net"
+import (
+	"net"
+	"syscall"
+)
 
 // Unread is conn with data, which was already read from it, put back in front
 // of what is still to come. Whoever hijacks a connection uses it for what a
@@ -31,6 +34,15 @@ func (u *unread) Read(p []byte) (int, error) {
 
 // NetConn is the connection beneath.
 func (u *unread) NetConn() net.Conn { return u.Conn }
+
+// Plain is a connection that is a stream socket and nothing besides: its
+// descriptor may be read and written instead of it. PlainSocket says so and
+// does nothing.
+type Plain interface {
+	net.Conn
+	syscall.Conn
+	PlainSocket()
+}
 
 // beneath is what connections that wrap another one have; tls.Conn too.
 type beneath interface{ NetConn() net.Conn }

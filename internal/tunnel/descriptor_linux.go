@@ -31,6 +31,8 @@ func descriptor(conn net.Conn) (raw syscall.RawConn, early []byte, over *secured
 		raw, err = c.SyscallConn()
 	case *net.UnixConn:
 		raw, err = c.SyscallConn()
+	case Plain:
+		raw, err = c.SyscallConn()
 	default:
 		return nil, nil, nil, false
 	}
