@@ -24,7 +24,7 @@ const (
 	// long a connection may stay open between two requests. Bodies and answers
 	// have no such bound: uploads, event streams and long polls take their time,
 	// and the router ends them after an hour.
-	headerTime = 30 * time.Second
+	headerTime = 30*time.Second - firstTime
 	idleTime   = 10 * time.Minute
 
 	// probeIdle and probeCount are when TCP asks a silent client whether it is
@@ -75,9 +75,10 @@ func Listen(addr string) (net.Listener, error) {
 	return l, nil
 }
 
-// Serve hands the requests that arrive at l to h until ctx ends. Then it
-// accepts no more, waits up to grace for requests under way, cuts the rest and
-// returns nil. Upgraded connections are their taker's business. It owns l.
+// Serve hands the requests that arrive at l to h until ctx ends; if h is Ahead,
+// it sees connections before. Then Serve accepts no more, waits up to grace for
+// requests under way, cuts the rest and returns nil. Upgraded connections are
+// their taker's business. It owns l.
 func Serve(ctx context.Context, l net.Listener, h http.Handler, grace time.Duration, log *slog.Logger) error {
 	var b bursts
 	look, enough := context.WithCancel(ctx)
@@ -95,11 +96,17 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler, grace time.Durat
 	}
 	srv.Protocols.SetHTTP1(true)
 
+	addr, wait := l.Addr(), func(context.Context) {}
+	if ahead, ok := h.(Ahead); ok && canPeek {
+		d := newDoor(l, ahead, func() { b.upgrades.Add(1) }, log)
+		l, wait = d, d.wait
+	}
 	ended := make(chan error, 1)
 	go func() { ended <- srv.Serve(l) }()
 	select {
 	case err := <-ended:
-		return fmt.Errorf("serve %s: %w", l.Addr(), err)
+		l.Close()
+		return fmt.Errorf("serve %s: %w", addr, err)
 	case <-ctx.Done():
 	}
 	patience, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
@@ -107,6 +114,7 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler, grace time.Durat
 	if srv.Shutdown(patience) != nil {
 		srv.Close()
 	}
+	wait(patience)
 	<-ended
 	return nil
 }
