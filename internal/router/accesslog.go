@@ -20,10 +20,22 @@ const logMax = 2048
 // errLeft is the cause where a client did not wait for the answer.
 var errLeft = errors.New("client left")
 
+// undo takes back all that the exchange has counted so far. It may be called
+// again.
+func (x *exchange) undo() {
+	x.release()
+	x.ticket.giveBack()
+	x.ticket = nil
+	if x.inside {
+		x.inside = false
+		x.r.leave()
+	}
+}
+
 // end counts the request down and writes its record. It is deferred: an answer
 // that was cut is logged as well, on the panic's way through.
 func (x *exchange) end() {
-	x.release()
+	x.undo()
 	x.linger()
 	status := x.w.status
 	if errors.Is(x.err, errLeft) && status == 0 {

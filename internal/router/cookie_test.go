@@ -244,7 +244,7 @@ func TestAffinityOfManyClients(t *testing.T) {
 	each("first", func(i int) error {
 		jar, _ := cookiejar.New(nil)
 		clients[i] = &http.Client{Jar: jar, Transport: plain.Transport, Timeout: 20 * time.Second}
-		homes[i] = fetch(t, clients[i], f.server.URL)
+		homes[i] = fetch(t, clients[i], f.url)
 		return nil
 	})
 	count := map[string]int{}
@@ -258,11 +258,11 @@ func TestAffinityOfManyClients(t *testing.T) {
 	}
 	stays := func(i int) error {
 		for range 3 {
-			if got := fetch(t, clients[i], f.server.URL+"/more"); got != homes[i] {
+			if got := fetch(t, clients[i], f.url+"/more"); got != homes[i] {
 				return fmt.Errorf("%s, home is %s", got, homes[i])
 			}
 		}
-		name, end, err := openSocket(f.server.URL, clients[i])
+		name, end, err := openSocket(f.url, clients[i])
 		if err != nil {
 			return err
 		}
@@ -279,7 +279,7 @@ func TestAffinityOfManyClients(t *testing.T) {
 	moved := map[string]int{}
 	var mu sync.Mutex
 	each("moved", func(i int) error {
-		got := fetch(t, clients[i], f.server.URL)
+		got := fetch(t, clients[i], f.url)
 		switch {
 		case homes[i] != "b" && got != homes[i]:
 			return fmt.Errorf("moved from %s to %s though only b went", homes[i], got)

@@ -34,14 +34,6 @@ func direct(req *http.Request) bool {
 			return false
 		}
 	}
-	for _, values := range req.Header {
-		for _, v := range values {
-			// net/http let neither in; checked again, because here it would end a header.
-			if strings.IndexByte(v, '\n') >= 0 || strings.IndexByte(v, '\r') >= 0 {
-				return false
-			}
-		}
-	}
 	return true
 }
 
@@ -238,34 +230,57 @@ var heads = sync.Pool{New: func() any { b := make([]byte, 0, 2<<10); return &b }
 // appendHead writes the request as the instance gets it; see outbound and
 // dropHops, which do the same for a map.
 func (x *exchange) appendHead(b []byte) []byte {
-	h := x.req.Header
 	b = append(b, x.req.Method...)
 	b = append(b, ' ')
 	b = append(b, x.req.RequestURI...)
 	b = append(b, " HTTP/1.1\r\nHost: "...)
 	b = append(b, x.req.Host...)
 	b = append(b, "\r\n"...)
+	b = x.appendFields(b)
+	if hasToken(x.req.Header["Te"], "trailers") {
+		b = appendField(b, "Te", "trailers")
+	}
+	return append(b, "\r\n"...)
+}
+
+// appendFields writes the headers that go on to the instance, and the
+// platform's own.
+func (x *exchange) appendFields(b []byte) []byte {
+	h := x.req.Header
 	for name, values := range h {
 		switch name {
 		case "Connection", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization",
 			"Te", "Trailer", "Transfer-Encoding", "Upgrade", "Content-Length", "Host", "Via":
 			continue
 		}
-		if reserved(name) {
+		if reserved(name) || namedHop(h["Connection"], name) {
 			continue
 		}
 		for _, v := range values {
-			b = appendField(b, name, v)
+			// net/http let neither in; checked again, because here it would end a header.
+			if strings.IndexByte(v, '\n') < 0 && strings.IndexByte(v, '\r') < 0 {
+				b = appendField(b, name, v)
+			}
 		}
 	}
-	if hasToken(h["Te"], "trailers") {
-		b = appendField(b, "Te", "trailers")
+	gone := h["Via"]
+	if namedHop(h["Connection"], "Via") {
+		gone = nil
 	}
-	x.origin.each(h[forwarded], h["Via"], func(name, value string) { b = appendField(b, name, value) })
-	return append(b, "\r\n"...)
+	x.origin.each(h[forwarded], gone, func(name, value string) { b = appendField(b, name, value) })
+	return b
+}
+
+// namedHop tells whether Connection names a header, which does not travel then.
+func namedHop(connection []string, name string) bool {
+	return len(connection) > 0 && hasToken(connection, name)
 }
 
 func appendField(b []byte, name, value string) []byte {
+	if rest, ok := strings.CutPrefix(name, "Sec-Websocket-"); ok {
+		b = append(b, "Sec-WebSocket-"...) // as RFC 6455 spells them, for readers who compare bytes
+		name = rest
+	}
 	b = append(b, name...)
 	b = append(b, ": "...)
 	b = append(b, value...)

@@ -135,7 +135,7 @@ func TestClientLeavesEarly(t *testing.T) {
 		close(told)
 	})
 	ctx, leave := context.WithCancel(context.Background())
-	req, _ := http.NewRequestWithContext(ctx, "GET", f.server.URL, nil)
+	req, _ := http.NewRequestWithContext(ctx, "GET", f.url, nil)
 	go plain.Do(req)
 	<-here
 	leave()
@@ -161,7 +161,7 @@ func TestChunksArriveAtOnce(t *testing.T) {
 			<-next
 		}
 	}))
-	res, err := plain.Get(f.server.URL)
+	res, err := plain.Get(f.url)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -152,7 +152,7 @@ func TestDispatchedRequest(t *testing.T) {
 	if m := f.access.last(t, "request"); m["service"] != "chat" || m["version"] != "c1" {
 		t.Errorf("access log: %v, want service chat", m)
 	}
-	if name, end, err := openSocket(f.server.URL, plain); err != nil || name != "c1" {
+	if name, end, err := openSocket(f.url, plain); err != nil || name != "c1" {
 		t.Errorf("socket at %q, %v; want c1", name, err)
 	} else {
 		end()

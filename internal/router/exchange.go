@@ -58,6 +58,7 @@ type exchange struct {
 	cookie session // to be sealed into an affinity cookie
 	reseal bool    // the client needs that cookie
 	ticket *ticket // the client's claim to one more socket; nil where nobody counts
+	inside bool    // counted by Router.enter
 
 	body    *requestBody
 	refused error // why the last instance did not take the connection
@@ -98,30 +99,36 @@ func (r *Router) dial(ctx context.Context, _, addr string) (net.Conn, error) {
 // begin reads from a request what everything later needs.
 func (r *Router) begin(w http.ResponseWriter, req *http.Request) *exchange {
 	x := &exchange{r: r, w: &answerWriter{ResponseWriter: w}, req: req, start: time.Now(), secure: req.TLS != nil}
+	var listener netip.Addr
+	if a, ok := req.Context().Value(http.LocalAddrContextKey).(net.Addr); ok {
+		listener = address(a.String())
+	}
+	x.from(address(req.RemoteAddr), listener)
+	return x
+}
 
+// from notes where the request came from, and names it.
+func (x *exchange) from(client, listener netip.Addr) {
 	// Names, not secrets; the runtime's generator (ChaCha8) is seeded by the system.
 	var fresh [16]byte
 	binary.BigEndian.PutUint64(fresh[:], randv2.Uint64())
 	binary.BigEndian.PutUint64(fresh[8:], randv2.Uint64())
 	span := randv2.Uint64() | 1 // 0 would mean no span
 	x.id = strconv.FormatUint(span, 10)
-	x.origin.trace, x.trace = continueTrace(req.Header.Get(traceHeader), fresh, span)
+	x.origin.trace, x.trace = continueTrace(x.req.Header.Get(traceHeader), fresh, span)
 
-	x.client = address(req.RemoteAddr)
-	x.origin.client = req.RemoteAddr
-	if x.client.IsValid() {
-		x.origin.client = x.client.String()
+	x.client = client
+	x.origin.client = x.req.RemoteAddr
+	if client.IsValid() {
+		x.origin.client = client.String()
 	}
-	if a, ok := req.Context().Value(http.LocalAddrContextKey).(net.Addr); ok {
-		if l := address(a.String()); l.IsValid() {
-			x.origin.listener = l.String()
-		}
+	if listener.IsValid() {
+		x.origin.listener = listener.String()
 	}
 	x.origin.proto = "http"
 	if x.secure {
 		x.origin.proto = "https"
 	}
-	return x
 }
 
 // address is the IP address of host:port, without zone; invalid if there is none.
@@ -130,8 +137,10 @@ func address(hostport string) netip.Addr {
 	if err != nil {
 		return netip.Addr{}
 	}
-	return a.Addr().Unmap().WithZone("")
+	return plainAddress(a)
 }
+
+func plainAddress(a netip.AddrPort) netip.Addr { return a.Addr().Unmap().WithZone("") }
 
 // find says which service host and path mean, by the newest table.
 func (x *exchange) find() (ok bool) {

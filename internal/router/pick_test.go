@@ -200,7 +200,7 @@ func TestSpread(t *testing.T) {
 				client := &http.Client{Transport: &http.Transport{}}
 				defer client.CloseIdleConnections()
 				for range 1000 / workers {
-					body := fetch(t, client, f.server.URL)
+					body := fetch(t, client, f.url)
 					mu.Lock()
 					got[body]++
 					mu.Unlock()

@@ -18,7 +18,7 @@ func tryOpen(t *testing.T, f *front, header http.Header) (*websocket.Conn, int) 
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	conn, resp, err := websocket.Dial(ctx, f.server.URL+"/ws", &websocket.DialOptions{HTTPHeader: header})
+	conn, resp, err := websocket.Dial(ctx, f.url+"/ws", &websocket.DialOptions{HTTPHeader: header})
 	if err == nil {
 		t.Cleanup(func() { conn.CloseNow() })
 	}
@@ -28,7 +28,9 @@ func tryOpen(t *testing.T, f *front, header http.Header) (*websocket.Conn, int) 
 	return conn, resp.StatusCode
 }
 
-func TestAllowedOrigins(t *testing.T) {
+func TestAllowedOrigins(t *testing.T) { bothWays(t, testAllowedOrigins) }
+
+func testAllowedOrigins(t *testing.T, newFront func(*testing.T, Config) *front) {
 	f := newFront(t, Config{})
 	anyOrigin := func(w http.ResponseWriter, r *http.Request) {
 		c, err := websocket.Accept(w, r, &websocket.AcceptOptions{InsecureSkipVerify: true})
@@ -40,7 +42,7 @@ func TestAllowedOrigins(t *testing.T) {
 	f.serve(Pool{Sockets: app.Sockets{AllowedOrigins: []string{"self", "https://app.example.org", "https://*.example.net"}}}, anyOrigin)
 	for origin, want := range map[string]int{
 		"":                              101, // no browser
-		f.server.URL:                    101,
+		f.url:                           101,
 		"https://app.example.org":       101,
 		"HTTPS://App.Example.org":       101,
 		"https://a.b.example.net":       101,
@@ -60,12 +62,14 @@ func TestAllowedOrigins(t *testing.T) {
 			t.Errorf("Origin %q: %d, want %d", origin, got, want)
 		}
 	}
-	if _, got := tryOpen(t, f, http.Header{"Origin": {f.server.URL, f.server.URL}}); got != 403 {
+	if _, got := tryOpen(t, f, http.Header{"Origin": {f.url, f.url}}); got != 403 {
 		t.Errorf("two Origins: %d, want 403", got)
 	}
 }
 
-func TestSocketsPerClient(t *testing.T) {
+func TestSocketsPerClient(t *testing.T) { bothWays(t, testSocketsPerClient) }
+
+func testSocketsPerClient(t *testing.T, newFront func(*testing.T, Config) *front) {
 	f := newFront(t, Config{})
 	f.serve(Pool{Sockets: app.Sockets{MaxPerClient: 2}}, socketApp("a"))
 	first, got := tryOpen(t, f, nil)
@@ -90,7 +94,9 @@ func TestSocketsPerClient(t *testing.T) {
 }
 
 // What the tunnel has to enforce reaches it.
-func TestPolicyReachesTheTunnel(t *testing.T) {
+func TestPolicyReachesTheTunnel(t *testing.T) { bothWays(t, testPolicyReachesTheTunnel) }
+
+func testPolicyReachesTheTunnel(t *testing.T, newFront func(*testing.T, Config) *front) {
 	f := newFront(t, Config{})
 	f.serve(Pool{Sockets: app.Sockets{MaxMessageBytes: 1000}}, socketApp("a"))
 	c, got := tryOpen(t, f, nil)
@@ -122,7 +128,9 @@ func TestHousehold(t *testing.T) {
 
 // When the router has as many sockets as it may have, the next one is refused
 // and those inside go on.
-func TestFullOfSockets(t *testing.T) {
+func TestFullOfSockets(t *testing.T) { bothWays(t, testFullOfSockets) }
+
+func testFullOfSockets(t *testing.T, newFront func(*testing.T, Config) *front) {
 	f := newFront(t, Config{Sockets: 2})
 	f.serve(Pool{}, socketApp("a"))
 	first, _ := tryOpen(t, f, nil)

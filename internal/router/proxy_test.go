@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/app"
+	"holdfast/internal/edge"
 	"holdfast/internal/tunnel"
 )
 
@@ -170,7 +171,7 @@ func TestEventsArriveAtOnce(t *testing.T) {
 				w.(http.Flusher).Flush()
 			}
 		})
-		res, err := plain.Get(f.server.URL)
+		res, err := plain.Get(f.url)
 		if err != nil {
 			t.Fatalf("%q: %v (the head did not arrive before the body)", kind, err)
 		}
@@ -202,7 +203,7 @@ func TestBothDirectionsAtOnce(t *testing.T) {
 		}
 	})
 	body, feed := io.Pipe()
-	req, _ := http.NewRequest("POST", f.server.URL, body)
+	req, _ := http.NewRequest("POST", f.url, body)
 	res, err := plain.Do(req)
 	if err != nil {
 		t.Fatal(err)
@@ -246,7 +247,7 @@ func TestExpectContinue(t *testing.T) {
 	if got := f.raw("PUT /no"+head, ""); !strings.HasPrefix(got, "HTTP/1.1 417 ") {
 		t.Errorf("app refuses without reading: got %q", got)
 	}
-	conn, err := net.Dial("tcp", f.server.Listener.Addr().String())
+	conn, err := net.Dial("tcp", f.addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -293,7 +294,7 @@ func TestHeadAndEmptyAnswers(t *testing.T) {
 		}
 		w.WriteHeader(http.StatusNotModified)
 	})
-	req, _ := http.NewRequest("HEAD", f.server.URL, nil)
+	req, _ := http.NewRequest("HEAD", f.url, nil)
 	if res, body := f.do(req); res.ContentLength != 12345 || body != "" {
 		t.Errorf("HEAD: length %d, body %q", res.ContentLength, body)
 	}
@@ -311,7 +312,7 @@ func TestRefusedConnectionIsHidden(t *testing.T) {
 	f.routeTo(refusing(t), good, refusing(t))
 	body := bytes.Repeat([]byte("x"), 1<<20)
 	for i := range 12 {
-		req, _ := http.NewRequest("POST", f.server.URL, bytes.NewReader(body))
+		req, _ := http.NewRequest("POST", f.url, bytes.NewReader(body))
 		if i%2 == 1 {
 			req.ContentLength = -1
 		}
@@ -398,7 +399,7 @@ func TestWaitEnds(t *testing.T) {
 	g.Set(routesTo(Pool{}))
 	queue := g.table.Load().services["shop"]["default"].waiting
 	ctx, leave := context.WithCancel(context.Background())
-	req, _ := http.NewRequestWithContext(ctx, "GET", g.server.URL, nil)
+	req, _ := http.NewRequestWithContext(ctx, "GET", g.url, nil)
 	go plain.Do(req)
 	eventually(t, "one waits", func() bool { return queue.Load() == 1 })
 	leave()
@@ -445,7 +446,7 @@ func TestLimits(t *testing.T) {
 		{"one more, chunked", limit + 1, true, 413},
 		{"much more, chunked", 20 * limit, true, 413},
 	} {
-		req, _ := http.NewRequest("POST", f.server.URL, bytes.NewReader(make([]byte, c.bytes)))
+		req, _ := http.NewRequest("POST", f.url, bytes.NewReader(make([]byte, c.bytes)))
 		if c.chunked {
 			req.ContentLength = -1
 		}
@@ -467,7 +468,7 @@ func TestLimits(t *testing.T) {
 	if l := f.Load()["a"]; l.Errors != 0 {
 		t.Errorf("Load = %+v: a client's mistake counts as the instance's", l)
 	}
-	if got := f.raw("GET / HTTP/1.1\r\nHost: localhost\r\nX: "+strings.Repeat("x", headerBytes+8192)+"\r\n\r\n", ""); !strings.HasPrefix(got, "HTTP/1.1 431 ") {
+	if got := f.raw("GET / HTTP/1.1\r\nHost: localhost\r\nX: "+strings.Repeat("x", edge.HeaderBytes+8192)+"\r\n\r\n", ""); !strings.HasPrefix(got, "HTTP/1.1 431 ") {
 		t.Errorf("long head: %.80q", got)
 	}
 }
@@ -513,7 +514,7 @@ func TestBrokenRequestBody(t *testing.T) {
 func TestAnswerCutShort(t *testing.T) {
 	f := newFront(t, Config{})
 	f.routeTo(rawApp(t, saying("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")))
-	res, err := plain.Get(f.server.URL)
+	res, err := plain.Get(f.url)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -548,7 +549,7 @@ func TestClosedKeepAlive(t *testing.T) {
 	// What may not be sent twice has connections of its own: the first POST
 	// makes one.
 	post := func() int {
-		req, _ := http.NewRequest("POST", f.server.URL, nil)
+		req, _ := http.NewRequest("POST", f.url, nil)
 		res, _ := f.do(req)
 		return res.StatusCode
 	}
@@ -589,7 +590,7 @@ func TestClientLeaves(t *testing.T) {
 		close(told)
 	})
 	ctx, leave := context.WithCancel(context.Background())
-	req, _ := http.NewRequestWithContext(ctx, "GET", f.server.URL, nil)
+	req, _ := http.NewRequestWithContext(ctx, "GET", f.url, nil)
 	res, err := plain.Do(req)
 	if err != nil {
 		t.Fatal(err)

@@ -79,7 +79,8 @@ type Router struct {
 	sealer    sealer
 	tunnels   *tunnel.Set
 	transport *http.Transport
-	buffers   buffers // for copying bodies
+	sources   *sources // nil: cfg.Dial is somebody else's
+	buffers   buffers  // for copying bodies
 
 	table  atomic.Pointer[table]
 	closed atomic.Bool
@@ -164,8 +165,10 @@ func New(cfg Config, tunnels *tunnel.Set) *Router {
 	if cfg.Wait == 0 {
 		cfg.Wait = WaitMax
 	}
+	var own *sources
 	if cfg.Dial == nil {
-		cfg.Dial = newSources(cfg.Sources).dial
+		own = newSources(cfg.Sources)
+		cfg.Dial = own.dial
 	}
 	sealer, err := newSealer(cfg.Secret)
 	if err != nil {
@@ -176,6 +179,7 @@ func New(cfg Config, tunnels *tunnel.Set) *Router {
 		names:   names{region: strings.ToLower(cfg.Region)},
 		sealer:  sealer,
 		tunnels: tunnels,
+		sources: own,
 		bye:     make(chan struct{}),
 		targets: map[string]*target{},
 		told:    map[string]leave{},
@@ -319,6 +323,9 @@ func (r *Router) Close() {
 // or upgrade. It returns when the answer has ended, or the socket was handed
 // over.
 func (r *Router) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	if r.resumes(w, req) {
+		return
+	}
 	x := r.begin(w, req)
 	defer x.end() // also when the answer is cut by a panic, which passes through
 

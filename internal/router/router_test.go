@@ -18,14 +18,16 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/internal/app"
+	"holdfast/internal/edge"
 	"holdfast/internal/tunnel"
 )
 
-// front is a router behind a real server, with its tunnels running.
+// front is a router behind the edge, with its tunnels running.
 type front struct {
 	*Router
 	t       *testing.T
-	server  *httptest.Server
+	addr    string // where it listens
+	url     string // http://addr
 	tunnels *tunnel.Set
 	access  *records
 }
@@ -33,24 +35,44 @@ type front struct {
 // newFront starts a router; everything ends with the test.
 func newFront(t *testing.T, cfg Config) *front {
 	t.Helper()
+	return openFront(t, cfg, func(r *Router) http.Handler { return r })
+}
+
+// behindNetHTTP is newFront with a router that does not look ahead: net/http
+// reads every request.
+func behindNetHTTP(t *testing.T, cfg Config) *front {
+	t.Helper()
+	return openFront(t, cfg, func(r *Router) http.Handler { return struct{ http.Handler }{r} })
+}
+
+// bothWays runs a test about handshakes on each of the ways that they may go.
+func bothWays(t *testing.T, test func(t *testing.T, newFront func(*testing.T, Config) *front)) {
+	t.Run("straight", func(t *testing.T) { test(t, newFront) })
+	t.Run("net-http", func(t *testing.T) { test(t, behindNetHTTP) })
+}
+
+func openFront(t *testing.T, cfg Config, handler func(*Router) http.Handler) *front {
+	t.Helper()
 	f := &front{t: t, access: &records{}}
 	cfg.Access = slog.New(slog.NewJSONHandler(f.access, nil))
 	if cfg.Domains == nil {
 		cfg.Domains = []string{"localhost"}
 	}
-	f.tunnels = tunnel.New(tunnel.Config{}, slog.New(slog.DiscardHandler))
-	ctx, cancel := context.WithCancel(context.Background())
-	ran := make(chan struct{})
-	go func() { f.tunnels.Run(ctx); close(ran) }()
+	f.tunnels = tunnel.New(tunnel.Config{}, discard)
 	f.Router = New(cfg, f.tunnels)
-	f.server = httptest.NewUnstartedServer(f.Router)
-	f.server.Config.MaxHeaderBytes = headerBytes
-	f.server.Start()
+	l, err := edge.Listen("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.addr = l.Addr().String()
+	f.url = "http://" + f.addr
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { f.tunnels.Run(ctx) })
+	running.Go(func() { edge.Serve(ctx, l, handler(f.Router), 10*time.Millisecond, discard) })
 	t.Cleanup(func() {
 		cancel()
-		<-ran
-		f.server.CloseClientConnections()
-		f.server.Close()
+		running.Wait()
 		f.Close()
 	})
 	return f
@@ -124,7 +146,7 @@ func naming(name string) http.HandlerFunc {
 // get asks through the front and returns answer and body.
 func (f *front) get(path string, change ...func(*http.Request)) (*http.Response, string) {
 	f.t.Helper()
-	req, err := http.NewRequest("GET", f.server.URL+path, nil)
+	req, err := http.NewRequest("GET", f.url+path, nil)
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -159,7 +181,7 @@ var plain = &http.Client{
 // closes, or until stop is in it.
 func (f *front) raw(request, stop string) string {
 	f.t.Helper()
-	conn, err := net.Dial("tcp", f.server.Listener.Addr().String())
+	conn, err := net.Dial("tcp", f.addr)
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -241,7 +263,7 @@ func TestRequestReachesTheApp(t *testing.T) {
 		w.WriteHeader(http.StatusTeapot)
 		fmt.Fprintf(w, "%s %s %s %s", req.Method, req.Host, req.RequestURI, body)
 	})
-	req, _ := http.NewRequest("POST", f.server.URL+"/a/b?x=1", strings.NewReader("hello"))
+	req, _ := http.NewRequest("POST", f.url+"/a/b?x=1", strings.NewReader("hello"))
 	req.Host = "v1-dot-shop.localhost"
 	res, body := f.do(req)
 	if want := "POST v1-dot-shop.localhost /a/b?x=1 hello"; res.StatusCode != 418 || body != want || res.Header.Get("X-App") != "yes" {
@@ -384,6 +406,3 @@ func TestTLS(t *testing.T) {
 var discard = slog.New(slog.DiscardHandler)
 
 func accessTo(r *records) *slog.Logger { return slog.New(slog.NewJSONHandler(r, nil)) }
-
-// headerBytes is what whoever listens lets through; see package edge.
-const headerBytes = 15 << 10

@@ -66,10 +66,10 @@ func TestRoutesChangeUnderLoad(t *testing.T) {
 			defer client.CloseIdleConnections()
 			for n := 0; ctx.Err() == nil; n++ {
 				if n%2 == 0 {
-					fetch(t, client, f.server.URL)
+					fetch(t, client, f.url)
 					continue
 				}
-				res, err := client.Post(f.server.URL, "text/plain", bytes.NewReader(make([]byte, 10_000)))
+				res, err := client.Post(f.url, "text/plain", bytes.NewReader(make([]byte, 10_000)))
 				if err != nil {
 					t.Errorf("seed %d: POST: %v", seed, err)
 					return
@@ -83,7 +83,7 @@ func TestRoutesChangeUnderLoad(t *testing.T) {
 		})
 		loads.Go(func() {
 			for ctx.Err() == nil {
-				name, end, err := openSocket(f.server.URL, plain)
+				name, end, err := openSocket(f.url, plain)
 				var closed websocket.CloseError
 				switch {
 				case err == nil && name != "":

@@ -9,10 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
@@ -80,23 +78,14 @@ func acceptKey(key string) string {
 // the tunnels when the instance agrees. A refusal by the app is passed on as it is.
 func (x *exchange) upgrade() {
 	x.socket = true
-	ctx, cancel := context.WithTimeoutCause(x.req.Context(), handshakeMax, errResponse)
+	ctx, cancel := x.patience()
 	defer cancel()
 
-	if !x.r.enter() {
+	if !x.enter() {
 		x.failed(ctx, errFull)
 		return
 	}
-	inside := true
-	defer func() {
-		if inside {
-			x.r.leave()
-		}
-	}()
-
-	head := x.handshakeHead()
 	var conn net.Conn
-	defer func() { x.ticket.giveBack() }() // unless the socket has it by then
 	err := x.attempt(ctx, func(m member) (err error) {
 		if err := x.mayOpen(); err != nil {
 			return err
@@ -108,6 +97,33 @@ func (x *exchange) upgrade() {
 		x.failed(ctx, err)
 		return
 	}
+	head := heads.Get().(*[]byte)
+	*head = x.appendHandshake((*head)[:0])
+	conn.SetWriteDeadline(x.start.Add(handshakeMax))
+	_, err = conn.Write(*head)
+	heads.Put(head)
+	if err != nil {
+		conn.Close()
+		x.failed(ctx, fmt.Errorf("handshake: %w", err))
+		return
+	}
+	x.answered(ctx, conn, nil)
+}
+
+// patience is the time that an instance has for a handshake.
+func (x *exchange) patience() (context.Context, context.CancelFunc) {
+	return context.WithDeadlineCause(x.req.Context(), x.start.Add(handshakeMax), errResponse)
+}
+
+// enter counts the socket to be in the router.
+func (x *exchange) enter() bool {
+	x.inside = x.r.enter()
+	return x.inside
+}
+
+// answered waits for the instance's answer to a handshake, of which early was
+// read already, and does what it says. It owns conn.
+func (x *exchange) answered(ctx context.Context, conn net.Conn, early []byte) {
 	owned := true
 	defer func() {
 		if owned {
@@ -116,14 +132,10 @@ func (x *exchange) upgrade() {
 	}()
 	// The client's leaving, or the end of handshakeMax, ends every read and
 	// write at once.
-	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(past) })
 	defer stop()
 
-	if _, err := conn.Write(head); err != nil {
-		x.failed(ctx, fmt.Errorf("handshake: %w", err))
-		return
-	}
-	limit := &headLimit{r: conn, left: answerHeadMax}
+	limit := &headLimit{r: tunnel.Unread(conn, early), left: answerHeadMax}
 	in := bufio.NewReader(limit)
 	res, err := x.readAnswer(in)
 	if err != nil {
@@ -148,42 +160,22 @@ func (x *exchange) upgrade() {
 		return
 	}
 	owned = false
-	inside = !x.join(conn, in, res.Header)
+	x.join(conn, in, res.Header)
 }
 
-// handshakeHead is the request as the instance gets it: the client's headers,
-// the documented ones, and the upgrade to websocket alone.
-func (x *exchange) handshakeHead() []byte {
-	h := x.req.Header.Clone()
-	chain := h[forwarded]
-	dropHops(h)
-	outbound(h, x.origin, chain)
-	host := x.req.Host
-
-	var b bytes.Buffer
-	fmt.Fprintf(&b, "GET %s HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n", requestTarget(x.req).RequestURI(), host)
-	writeHeaders(&b, h)
-	return b.Bytes()
-}
-
-// writeHeaders writes header lines and the empty one. WebSocket names get the
-// case of RFC 6455, for readers who compare bytes.
-func writeHeaders(b *bytes.Buffer, h http.Header) {
-	for _, name := range slices.Sorted(maps.Keys(h)) {
-		spelt := name
-		if rest, ok := strings.CutPrefix(name, "Sec-Websocket-"); ok {
-			spelt = "Sec-WebSocket-" + rest
-		}
-		for _, value := range h[name] {
-			// net/http let neither in; checked again, because here it would
-			// end a header.
-			if strings.ContainsAny(value, "\r\n") {
-				continue
-			}
-			b.WriteString(spelt + ": " + value + "\r\n")
-		}
+// appendHandshake writes the request as the instance gets it: the client's
+// headers, the platform's own, and the upgrade to websocket alone.
+func (x *exchange) appendHandshake(b []byte) []byte {
+	b = append(b, "GET "...)
+	if plainTarget(x.req.RequestURI) {
+		b = append(b, x.req.RequestURI...)
+	} else {
+		b = append(b, requestTarget(x.req).RequestURI()...)
 	}
-	b.WriteString("\r\n")
+	b = append(b, " HTTP/1.1\r\nHost: "...)
+	b = append(b, x.req.Host...)
+	b = append(b, "\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"...)
+	return append(x.appendFields(b), "\r\n"...)
 }
 
 // readAnswer reads the head of an instance's answer, skipping interim ones.
@@ -263,35 +255,55 @@ func (x *exchange) decline(conn net.Conn, res *http.Response) {
 	}
 }
 
-// join writes the instance's 101 to the client and gives both connections to
-// the tunnels. It owns conn. It reports whether a life began, which then counts
-// the socket.
-func (x *exchange) join(conn net.Conn, in *bufio.Reader, h http.Header) bool {
-	dropHops(h)
-	x.platform(http.StatusSwitchingProtocols, h)
+// join takes the client's connection away from net/http, and begins the
+// socket's life. It owns conn.
+func (x *exchange) join(conn net.Conn, in *bufio.Reader, h http.Header) {
+	hello := x.appendHello(nil, h)
 	client, buffered, err := http.NewResponseController(x.w).Hijack()
 	if err != nil {
 		conn.Close()
 		x.failed(x.req.Context(), fmt.Errorf("hijack: %w", err))
-		return false
+		return
 	}
-	x.w.status = http.StatusSwitchingProtocols
-
-	var hello bytes.Buffer
-	hello.WriteString("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n")
-	writeHeaders(&hello, h)
+	if b, ok := client.(*begun); ok {
+		client = b.TCPConn
+	}
 	client.SetDeadline(time.Now().Add(helloMax))
-	n, err := client.Write(hello.Bytes())
+	x.handOver(tunnel.Unread(client, ahead(buffered.Reader)), tunnel.Unread(conn, ahead(in)), hello, extended(h))
+}
+
+// appendHello writes the 101 as the client gets it: the instance's, with what
+// the platform has to say. It changes h.
+func (x *exchange) appendHello(b []byte, h http.Header) []byte {
+	dropHops(h)
+	x.platform(http.StatusSwitchingProtocols, h)
+	b = append(b, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"...)
+	for name, values := range h {
+		for _, v := range values {
+			b = appendField(b, name, v)
+		}
+	}
+	return append(b, "\r\n"...)
+}
+
+// extended tells whether the two ends agreed on an extension.
+func extended(h http.Header) bool { return len(h["Sec-Websocket-Extensions"]) > 0 }
+
+// handOver writes the 101 to the client and gives both connections to the tunnels.
+// It owns them. A life begins with that, which then counts the socket.
+func (x *exchange) handOver(client, conn net.Conn, hello []byte, extended bool) {
+	x.w.status = http.StatusSwitchingProtocols
+	n, err := client.Write(hello)
 	x.w.bytes += int64(n)
 	if err != nil {
 		x.err = fmt.Errorf("%w: %w", errLeft, err)
 		client.Close()
 		conn.Close()
-		return false
+		return
 	}
 	// From here the socket is counted until the tunnels say that it ended.
 	life, policy := newLife(x), x.pool.sockets
-	x.at, x.ticket = member{}, nil
+	x.at, x.ticket, x.inside = member{}, nil, false
 	opened := time.Now()
 	err = x.r.tunnels.Join(tunnel.Socket{
 		ID:       life.field(fieldID),
@@ -306,8 +318,8 @@ func (x *exchange) join(conn net.Conn, in *bufio.Reader, h http.Header) bool {
 		MaxMessageBytes:      policy.MaxMessageBytes,
 		MaxMessagesPerSecond: policy.MaxMessagesPerSecond,
 		StrictFrames:         policy.Strict,
-		Extended:             len(h["Sec-Websocket-Extensions"]) > 0,
-	}, tunnel.Unread(client, ahead(buffered.Reader)), tunnel.Unread(conn, ahead(in)))
+		Extended:             extended,
+	}, client, conn)
 	if err != nil {
 		x.err = err
 		life.end(tunnel.Ending{
@@ -317,7 +329,6 @@ func (x *exchange) join(conn net.Conn, in *bufio.Reader, h http.Header) bool {
 			Duration: time.Since(opened),
 		}, err)
 	}
-	return true
 }
 
 // headLimit bounds what may be read while left is not negative.

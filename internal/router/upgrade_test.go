@@ -61,7 +61,7 @@ func dialSocket(t *testing.T, f *front, o *websocket.DialOptions) (*websocket.Co
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	c, res, err := websocket.Dial(ctx, f.server.URL+"/ws", o)
+	c, res, err := websocket.Dial(ctx, f.url+"/ws", o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +77,9 @@ func read(t *testing.T, c *websocket.Conn) (string, error) {
 	return string(b), err
 }
 
-func TestSocket(t *testing.T) {
+func TestSocket(t *testing.T) { bothWays(t, testSocket) }
+
+func testSocket(t *testing.T, newFront func(*testing.T, Config) *front) {
 	f := newFront(t, Config{Secret: secret})
 	f.serve(Pool{Affinity: true}, socketApp("a"), socketApp("b"))
 	c, res := dialSocket(t, f, &websocket.DialOptions{Subprotocols: []string{"chat"}})
@@ -125,7 +127,9 @@ const agreed = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnec
 
 // The app gets the client's handshake and the platform's headers; bytes that
 // either side sent along with its head are not lost.
-func TestHandshakeBytes(t *testing.T) {
+func TestHandshakeBytes(t *testing.T) { bothWays(t, testHandshakeBytes) }
+
+func testHandshakeBytes(t *testing.T, newFront func(*testing.T, Config) *front) {
 	f := newFront(t, Config{})
 	heads, early := make(chan string, 1), make(chan string, 1)
 	f.routeTo(rawApp(t, func(_ int, head string, conn net.Conn) {
@@ -156,7 +160,9 @@ func TestHandshakeBytes(t *testing.T) {
 	}
 }
 
-func TestHandshakesThatOpenNothing(t *testing.T) {
+func TestHandshakesThatOpenNothing(t *testing.T) { bothWays(t, testHandshakesThatOpenNothing) }
+
+func testHandshakesThatOpenNothing(t *testing.T, newFront func(*testing.T, Config) *front) {
 	key := "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 	for _, c := range []struct {
 		rule, request, want string
@@ -200,7 +206,9 @@ func TestHandshakesThatOpenNothing(t *testing.T) {
 	}
 }
 
-func TestAppDeclines(t *testing.T) {
+func TestAppDeclines(t *testing.T) { bothWays(t, testAppDeclines) }
+
+func testAppDeclines(t *testing.T, newFront func(*testing.T, Config) *front) {
 	for _, c := range []struct{ rule, answer, status, body string }{
 		{"with a length", "HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\nX-Why: origin\r\nKeep-Alive: 5\r\n\r\nno", "HTTP/1.1 403 ", "no"},
 		{"chunked", "HTTP/1.1 401 Unauthorized\r\nTransfer-Encoding: chunked\r\nX-Why: origin\r\n\r\n2\r\nno\r\n0\r\n\r\n", "HTTP/1.1 401 ", "no"},
@@ -210,7 +218,7 @@ func TestAppDeclines(t *testing.T) {
 	} {
 		f := newFront(t, Config{})
 		f.routeTo(rawApp(t, saying(c.answer)))
-		conn, err := net.Dial("tcp", f.server.Listener.Addr().String())
+		conn, err := net.Dial("tcp", f.addr)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -233,7 +241,9 @@ func TestAppDeclines(t *testing.T) {
 	}
 }
 
-func TestDeclineCutShort(t *testing.T) {
+func TestDeclineCutShort(t *testing.T) { bothWays(t, testDeclineCutShort) }
+
+func testDeclineCutShort(t *testing.T, newFront func(*testing.T, Config) *front) {
 	f := newFront(t, Config{})
 	f.routeTo(rawApp(t, saying("HTTP/1.1 403 Forbidden\r\nContent-Length: 100\r\n\r\nhalf")))
 	got := f.raw(hello+"\r\n", "")
@@ -243,7 +253,9 @@ func TestDeclineCutShort(t *testing.T) {
 	eventually(t, "counted", func() bool { return f.Load()["a"] == Load{Errors: 1} })
 }
 
-func TestFakeSwitch(t *testing.T) {
+func TestFakeSwitch(t *testing.T) { bothWays(t, testFakeSwitch) }
+
+func testFakeSwitch(t *testing.T, newFront func(*testing.T, Config) *front) {
 	for _, c := range []struct{ rule, answer string }{
 		{"wrong accept", strings.Replace(agreed, "s3pPL", "AAAAA", 1) + "\r\n"},
 		{"no accept", "HTTP/1.1 101 OK\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"},
@@ -264,6 +276,10 @@ func TestFakeSwitch(t *testing.T) {
 }
 
 func TestSocketGoesToAnInstanceThatAccepts(t *testing.T) {
+	bothWays(t, testSocketGoesToAnInstanceThatAccepts)
+}
+
+func testSocketGoesToAnInstanceThatAccepts(t *testing.T, newFront func(*testing.T, Config) *front) {
 	f := newFront(t, Config{})
 	good := serving(t, socketApp("good"))
 	f.routeTo(refusing(t), good)
@@ -278,7 +294,9 @@ func TestSocketGoesToAnInstanceThatAccepts(t *testing.T) {
 	}
 }
 
-func TestClientLeavesDuringHandshake(t *testing.T) {
+func TestClientLeavesDuringHandshake(t *testing.T) { bothWays(t, testClientLeavesDuringHandshake) }
+
+func testClientLeavesDuringHandshake(t *testing.T, newFront func(*testing.T, Config) *front) {
 	f := newFront(t, Config{})
 	arrived, gone := make(chan struct{}), make(chan struct{})
 	f.routeTo(rawApp(t, func(_ int, _ string, conn net.Conn) {
@@ -286,7 +304,7 @@ func TestClientLeavesDuringHandshake(t *testing.T) {
 		conn.Read(make([]byte, 1))
 		close(gone)
 	}))
-	conn, err := net.Dial("tcp", f.server.Listener.Addr().String())
+	conn, err := net.Dial("tcp", f.addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -306,7 +324,9 @@ func TestClientLeavesDuringHandshake(t *testing.T) {
 
 // What Set says of an instance reaches its sockets: Unready keeps them,
 // Draining and Stopped end them with cause, and one that is listed no more too.
-func TestSocketsOfLeavingInstances(t *testing.T) {
+func TestSocketsOfLeavingInstances(t *testing.T) { bothWays(t, testSocketsOfLeavingInstances) }
+
+func testSocketsOfLeavingInstances(t *testing.T, newFront func(*testing.T, Config) *front) {
 	for _, c := range []struct {
 		rule  string
 		leave func(i *app.Instance) bool // false: not listed any more
@@ -354,7 +374,9 @@ func TestSocketsOfLeavingInstances(t *testing.T) {
 	}
 }
 
-func TestSocketAge(t *testing.T) {
+func TestSocketAge(t *testing.T) { bothWays(t, testSocketAge) }
+
+func testSocketAge(t *testing.T, newFront func(*testing.T, Config) *front) {
 	f := newFront(t, Config{})
 	f.serve(Pool{Sockets: app.Sockets{MaxAge: 50 * time.Millisecond}}, socketApp("a"))
 	c, _ := dialSocket(t, f, nil)
@@ -367,13 +389,15 @@ func TestSocketAge(t *testing.T) {
 	}
 }
 
-func TestJoinAfterShutdown(t *testing.T) {
+func TestJoinAfterShutdown(t *testing.T) { bothWays(t, testJoinAfterShutdown) }
+
+func testJoinAfterShutdown(t *testing.T, newFront func(*testing.T, Config) *front) {
 	f := newFront(t, Config{})
 	f.serve(Pool{}, socketApp("a"))
 	f.tunnels.CloseAll(context.Background(), app.ShuttingDown)
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	c, _, err := websocket.Dial(ctx, f.server.URL+"/ws", nil)
+	c, _, err := websocket.Dial(ctx, f.url+"/ws", nil)
 	if err == nil {
 		_, _, err = c.Read(ctx)
 	}

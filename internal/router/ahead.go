@@ -1,0 +1,209 @@
+package router
+
+import (
+	"bufio"
+	"bytes"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"holdfast/internal/tunnel"
+)
+
+// The straight way: a handshake that is the first thing on its connection, is
+// there in one piece, and leads to an instance of this machine that answers 101
+// at once. Most are so. It does without net/http, which prepares for much that
+// does not come: a body, an answer, another request.
+//
+// Whatever turns out otherwise is left to net/http, and nothing has been read
+// from the connection until the 101 is written to it: so net/http finds the
+// request as it came and there is one place that refuses, waits and explains,
+// ServeHTTP. Where the instance was asked already, ServeHTTP goes on from there.
+//
+// The request is read by net/http's own parser, so that no two readings of one
+// head are possible.
+
+// promptly is how long the straight way waits for the instance. Meanwhile nobody
+// notices whether the client leaves, as net/http does: short, then, and long
+// enough for any app that has nothing to look up.
+const promptly = 100 * time.Millisecond
+
+// Take carries a handshake the straight way; see edge.Ahead. It blocks no longer
+// than promptly.
+func (r *Router) Take(client *net.TCPConn, first []byte) net.Conn {
+	if r.closed.Load() {
+		return client
+	}
+	s := straights.Get().(*straight)
+	defer straights.Put(s)
+	req := s.request(first)
+	if req == nil {
+		return client
+	}
+	x := &exchange{r: r, w: &answerWriter{}, req: req, start: time.Now(), socket: true}
+	x.from(tcpAddress(client.RemoteAddr()), tcpAddress(client.LocalAddr()))
+	if !x.find() || !x.enter() || !x.choose() || x.mayOpen() != nil {
+		x.undo()
+		return client
+	}
+	conn, err := r.plug(x.at.addr)
+	if err != nil {
+		x.undo() // nothing was sent
+		return client
+	}
+	x.tries = 1
+	s.out = x.appendHandshake(s.out[:0])
+	conn.SetDeadline(time.Now().Add(promptly))
+	n, err := conn.Write(s.out)
+	if err != nil && n == 0 {
+		conn.Close()
+		x.undo() // nothing was sent here either
+		return client
+	}
+	n = 0
+	if err == nil {
+		n, _ = conn.Read(s.answer[:])
+	}
+	h, size := s.switched(x, s.answer[:n])
+	if h == nil {
+		// Slow, in pieces, another answer or none: ServeHTTP's to wait and to tell.
+		conn.SetDeadline(time.Time{})
+		return &begun{TCPConn: client, x: x, instance: conn, early: bytes.Clone(s.answer[:n])}
+	}
+	defer x.end()
+	extended := extended(h)
+	s.out = x.appendHello(s.out[:0], h)
+	if _, err := io.ReadFull(client, s.in[:len(first)]); err != nil {
+		x.err = errLeft
+		client.Close()
+		conn.Close()
+		return nil
+	}
+	x.handOver(client, tunnel.Unread(conn, bytes.Clone(s.answer[size:n])), s.out, extended)
+	return nil
+}
+
+// straight is the room that a handshake on the straight way takes meanwhile.
+type straight struct {
+	in, answer [straightBytes]byte
+	src        bytes.Reader
+	buf        *bufio.Reader // reads src
+	out        []byte
+}
+
+// straightBytes bounds the heads that go the straight way, of either side. It
+// is no less than what edge shows.
+const straightBytes = 4 << 10
+
+// straights holds room for those under way: *straight.
+var straights = sync.Pool{New: func() any {
+	s := &straight{}
+	s.buf = bufio.NewReaderSize(&s.src, straightBytes)
+	return s
+}}
+
+// request reads what came first on a connection. It is nil for anything but
+// one whole handshake that net/http's server would take, and nothing behind it.
+func (s *straight) request(first []byte) *http.Request {
+	if len(first) > straightBytes || !bytes.HasPrefix(first, []byte("GET /")) || !bytes.HasSuffix(first, []byte("\r\n\r\n")) ||
+		!bytes.Contains(first, []byte("\nUpgrade:")) && !bytes.Contains(first, []byte("\nupgrade:")) {
+		return nil // most are told here from handshakes
+	}
+	s.src.Reset(first)
+	s.buf.Reset(&s.src)
+	req, err := http.ReadRequest(s.buf)
+	if err != nil || s.buf.Buffered() > 0 || s.src.Len() > 0 {
+		return nil
+	}
+	// The server has checks of its own, in readRequest and serve. That of the
+	// host is find's, which is stricter.
+	if req.Host == "" || req.Header["Content-Length"] != nil || req.Header["Expect"] != nil {
+		return nil
+	}
+	for name := range req.Header {
+		if name == "" || strings.IndexByte(name, ' ') >= 0 {
+			return nil
+		}
+	}
+	if status, _ := handshake(req); status != http.StatusSwitchingProtocols {
+		return nil
+	}
+	return req
+}
+
+// switched reads an instance's answer. Its headers are nil for anything but a
+// whole 101 that opens the socket, which is size bytes long.
+func (s *straight) switched(x *exchange, answer []byte) (h http.Header, size int) {
+	end := bytes.Index(answer, []byte("\r\n\r\n"))
+	if end < 0 || !bytes.HasPrefix(answer, []byte("HTTP/1.1 101 ")) {
+		return nil, 0
+	}
+	size = end + len("\r\n\r\n")
+	s.src.Reset(answer[:size])
+	s.buf.Reset(&s.src)
+	res, err := http.ReadResponse(s.buf, x.req)
+	if err != nil || s.buf.Buffered() > 0 || s.src.Len() > 0 || x.checkSwitch(res.Header) != nil {
+		return nil, 0
+	}
+	return res.Header, size
+}
+
+// tcpAddress is the address of a TCP connection's end.
+func tcpAddress(a net.Addr) netip.Addr {
+	if t, ok := a.(*net.TCPAddr); ok {
+		return plainAddress(t.AddrPort())
+	}
+	return netip.Addr{}
+}
+
+// begun is a client's connection whose handshake is with an instance already,
+// on its way through net/http to ServeHTTP. It is what is not read yet that
+// tells net/http of the request.
+type begun struct {
+	*net.TCPConn
+	x        *exchange
+	instance net.Conn
+	early    []byte // read from the instance
+
+	resumed atomic.Bool // ServeHTTP has the exchange
+}
+
+// LocalAddr is how ServeHTTP finds what has begun: of a connection that is not
+// hijacked, net/http shows its handlers nothing else that is ours.
+func (b *begun) LocalAddr() net.Addr { return begunAddr{b.TCPConn.LocalAddr(), b} }
+
+type begunAddr struct {
+	net.Addr
+	begun *begun
+}
+
+// Close also ends what ServeHTTP never saw: net/http went away, or the client.
+func (b *begun) Close() error {
+	if !b.resumed.Swap(true) {
+		b.instance.Close()
+		b.x.err = errLeft
+		b.x.end()
+	}
+	return b.TCPConn.Close()
+}
+
+// resumes goes on with a handshake that has begun the straight way. It is false
+// for a request that is none.
+func (r *Router) resumes(w http.ResponseWriter, req *http.Request) bool {
+	a, ok := req.Context().Value(http.LocalAddrContextKey).(begunAddr)
+	if !ok || a.begun.resumed.Swap(true) { // a later one on the same connection
+		return false
+	}
+	x := a.begun.x
+	x.w, x.req = &answerWriter{ResponseWriter: w}, req
+	defer x.end()
+	ctx, cancel := x.patience()
+	defer cancel()
+	x.answered(ctx, a.begun.instance, a.begun.early)
+	return true
+}
