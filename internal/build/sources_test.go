@@ -3,9 +3,11 @@ package build
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io/fs"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -159,5 +161,39 @@ func TestDamagedSourcesFailTheBuild(t *testing.T) {
 	}
 	if _, err := b.BuildTree(t.Context(), s, strings.Repeat("0", 64), custom, Options{}, nil); !errors.Is(err, app.ErrNotFound) {
 		t.Errorf("BuildTree of nothing = %v, want %v", err, app.ErrNotFound)
+	}
+}
+
+// BenchmarkOneLineOfGo is the build of a small Go app of which one line was
+// changed, as a deploy does it.
+func BenchmarkOneLineOfGo(b *testing.B) {
+	if _, err := exec.LookPath("go"); err != nil {
+		b.Skip("no Go here")
+	}
+	src := b.TempDir()
+	if err := os.CopyFS(src, os.DirFS("../../examples/chat")); err != nil {
+		b.Fatal(err)
+	}
+	main := filepath.Join(src, "main.go")
+	text, err := os.ReadFile(main)
+	if err != nil {
+		b.Fatal(err)
+	}
+	builder := &Builder{Dir: b.TempDir()}
+	defer builder.Close()
+	n := 0
+	build := func() {
+		n++
+		changed := fmt.Appendf(bytes.Clone(text), "\nconst changed = %d\n", n+os.Getpid()*1000)
+		if err := os.WriteFile(main, changed, 0o644); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := builder.Build(b.Context(), src, app.Recipe{Runtime: "go"}, Options{}, nil); err != nil {
+			b.Fatal(err)
+		}
+	}
+	build()
+	for b.Loop() {
+		build()
 	}
 }
