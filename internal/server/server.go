@@ -1,22 +1,28 @@
 // Package server puts the rooms together and runs them: the edge in front, the
-// router and its tunnels behind it, control and the driver beside them. It
-// makes no decisions. Start at New and Run: wiring, and the order of goodbyes.
+// router and its tunnels behind it, control, the driver and what is kept on
+// disk beside them, and the door for operators. It makes no decisions. Start at
+// New and Run: wiring, and the order of goodbyes.
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"math"
 	"net"
+	"net/http"
 	"path/filepath"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
+	"holdfast/internal/admin"
 	"holdfast/internal/app"
+	"holdfast/internal/auth"
+	"holdfast/internal/build"
 	"holdfast/internal/control"
 	"holdfast/internal/driver/process"
 	"holdfast/internal/edge"
@@ -31,9 +37,9 @@ const (
 	// requests under way to end, when Holdfast itself stops.
 	goodbyeTime = 5 * time.Second
 
-	// stopTime bounds stopping the instances: App Engine's 30 s between SIGTERM
-	// and SIGKILL, and some for the work itself.
-	stopTime = 40 * time.Second
+	// stopTime bounds a whole stop unless Config.StopWithin does: the goodbyes,
+	// App Engine's 30 s between SIGTERM and SIGKILL, and some for the work itself.
+	stopTime = 45 * time.Second
 )
 
 // Config is what a server is told once.
@@ -48,11 +54,29 @@ type Config struct {
 	Keeper   []string            // the command that keeps one instance
 	Events   func(control.Event) // told of every change of an instance; must not block
 	Log      *slog.Logger
+
+	// Admin is where operators arrive; owned by the server from New on. Without
+	// one, as for `run`, nobody does, and what was asked for ends with us.
+	Admin net.Listener
+
+	// The following are for a server with an Admin alone.
+	Program       string         // our version, for people
+	KeepInstances bool           // Run leaves the instances running when it ends
+	Maintenance   control.Window // when the weekly restarts may begin
+	Nearest       bool           // build with the nearest runtime version that the machine has
+	BuildsMax     int64          // bytes of disk for builds that nothing needs now
+	SourcesMax    int64          // bytes of disk for sources that nothing needs now
+	StopWithin    time.Duration  // bounds the end of Run; 0 means stopTime
 }
 
 // Server is one running Holdfast.
 type Server struct {
 	cfg     Config
+	started time.Time
+	wishes  *store.Store
+	keep    *keep        // nil: nothing is kept
+	builder *builder     // nil: artifacts are made by others
+	door    http.Handler // nil: there is no Admin
 	driver  *process.Driver
 	tunnels *tunnel.Set
 	router  *router.Router
@@ -64,52 +88,93 @@ type Server struct {
 
 // New opens the data directory and prepares every room. A data directory that
 // another server uses is refused with an error that wraps app.ErrBusy.
-func New(cfg Config) (*Server, error) {
+func New(cfg Config) (_ *Server, err error) {
+	s := &Server{cfg: cfg, started: time.Now(), wishes: store.Memory()}
+	defer func() {
+		if err != nil {
+			s.close()
+		}
+	}()
 	secret, err := openSecret(filepath.Join(cfg.Data, "secret"))
 	if err != nil {
 		return nil, err
 	}
-	drv, err := process.New(process.Config{
+	if s.driver, err = process.New(process.Config{
 		Dir:    filepath.Join(cfg.Data, "instances"),
 		Logs:   filepath.Join(cfg.Data, "logs"),
 		User:   cfg.User,
 		Keeper: cfg.Keeper,
 		Log:    cfg.Log.With("room", "driver"),
-	})
-	if err != nil {
+	}); err != nil {
 		return nil, err
 	}
-	access, err := logs.Create(filepath.Join(cfg.Data, "logs", "requests.log"), logs.Limit{})
-	if err != nil {
-		drv.Close()
+	if cfg.Admin != nil {
+		if s.keep, err = openKeep(cfg.Data, cfg.Log.With("room", "store")); err != nil {
+			return nil, err
+		}
+		s.wishes = s.keep.wishes
+		s.builder = &builder{
+			builds:     &build.Builder{Dir: cfg.Data, BytesMax: cfg.BuildsMax, Log: cfg.Log.With("room", "build")},
+			sources:    s.keep.sources,
+			sourcesMax: cfg.SourcesMax,
+			dir:        filepath.Join(cfg.Data, "operations"),
+			nearest:    cfg.Nearest,
+			log:        cfg.Log.With("room", "server"),
+		}
+	}
+	if s.access, err = logs.Create(filepath.Join(cfg.Data, "logs", "requests.log"), logs.Limit{}); err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, driver: drv, access: access}
 	s.tunnels = tunnel.New(tunnel.Config{}, cfg.Log.With("room", "tunnel"))
 	s.router = router.New(router.Config{
 		Domains: cfg.Domains,
 		Region:  cfg.Region,
 		Secret:  secret,
 		Sockets: socketsMax(),
-		Access:  slog.New(slog.NewJSONHandler(access, nil)),
+		Access:  slog.New(slog.NewJSONHandler(s.access, nil)),
 		Log:     cfg.Log.With("room", "router"),
 	}, s.tunnels)
-	s.control = control.New(drv, s.router, store.Memory(), control.Config{
-		App:     cfg.App,
-		Service: cfg.Service,
-		Events:  cfg.Events,
-		Log:     cfg.Log.With("room", "control"),
-	})
+	settings := control.Config{
+		App:         cfg.App,
+		Service:     cfg.Service,
+		Maintenance: cfg.Maintenance,
+		Tail:        s.tail,
+		Events:      cfg.Events,
+		Log:         cfg.Log.With("room", "control"),
+	}
+	if s.builder != nil {
+		settings.Builder = s.builder
+	}
+	s.control = control.New(s.driver, s.router, s.wishes, settings)
 	s.deploys, s.goodbye = context.WithCancel(context.Background())
+	if cfg.Admin != nil {
+		if err = s.openDoor(); err != nil {
+			return nil, err
+		}
+	}
 	return s, nil
 }
 
+// close closes what New has opened, as far as it came.
+func (s *Server) close() error {
+	var errs []error
+	if s.access != nil {
+		errs = append(errs, s.access.Close())
+	}
+	if s.keep != nil {
+		errs = append(errs, s.keep.close())
+	}
+	if s.driver != nil {
+		errs = append(errs, s.driver.Close())
+	}
+	return errors.Join(errs...)
+}
+
 // Run serves until ctx ends, then says goodbye to every socket, stops every
-// instance and returns when nothing is left. When hurry ends too, what is left
-// is cut and killed at once.
+// instance unless they are kept, and returns when nothing is left. When hurry
+// ends too, what is left is cut and killed at once.
 func (s *Server) Run(ctx, hurry context.Context) error {
-	defer s.access.Close()
-	defer s.driver.Close()
+	defer s.close()
 	defer s.goodbye()
 
 	// The rooms outlive ctx, and each other's failures: goodbyes need them.
@@ -119,7 +184,7 @@ func (s *Server) Run(ctx, hurry context.Context) error {
 	defer endFront()
 
 	var g errgroup.Group
-	failed := make(chan struct{}, 3) // one place for each room below
+	failed := make(chan struct{}, 5) // one place for each room below
 	start := func(run func() error) {
 		g.Go(func() error {
 			err := run()
@@ -134,12 +199,21 @@ func (s *Server) Run(ctx, hurry context.Context) error {
 	start(func() error {
 		return edge.Serve(front, s.cfg.Listener, s.router, goodbyeTime, s.cfg.Log.With("room", "edge"))
 	})
+	if s.keep != nil {
+		start(func() error {
+			return edge.Serve(front, s.cfg.Admin, s.door, goodbyeTime, s.cfg.Log.With("room", "admin"))
+		})
+		start(func() error { return s.tidy(rooms) })
+	}
 
 	select {
 	case <-ctx.Done():
 	case <-failed: // its error is told in the end
 	}
 	s.goodbye()
+	bound := cmp.Or(s.cfg.StopWithin, stopTime)
+	hurry, cancel := context.WithTimeout(hurry, bound)
+	defer cancel()
 	err := s.stop(hurry, endFront)
 	endRooms()
 	return errors.Join(g.Wait(), err)
@@ -154,14 +228,57 @@ func (s *Server) stop(hurry context.Context, endFront func()) error {
 	defer cancel()
 	// Sockets that do not answer in time are cut; that is no error of ours.
 	_ = s.tunnels.CloseAll(polite, app.ShuttingDown)
-
-	patient, cancel := context.WithTimeout(hurry, stopTime)
-	defer cancel()
-	if err := s.control.Shutdown(patient); err != nil && !errors.Is(err, context.Canceled) {
+	if s.cfg.KeepInstances {
+		return nil
+	}
+	if err := s.control.Shutdown(hurry); err != nil && !errors.Is(err, context.Canceled) {
 		return fmt.Errorf("stop the instances: %w", err)
 	}
 	return nil
 }
+
+// openDoor prepares the door for operators.
+func (s *Server) openDoor() error {
+	tokens, err := auth.Open(s.cfg.Data)
+	if err != nil {
+		return err
+	}
+	s.door = admin.New(admin.Engine{
+		Control: s.control,
+		Store:   s.wishes,
+		Sources: s.keep.sources,
+		Sockets: s.tunnels,
+		House:   house{s},
+	}, admin.Config{
+		Tokens:  tokens,
+		Goodbye: s.deploys.Done(),
+		Log:     s.cfg.Log.With("room", "admin"),
+	})
+	return nil
+}
+
+// tidy removes what nobody needs from the disk, until ctx ends.
+func (s *Server) tidy(ctx context.Context) error {
+	return s.builder.run(ctx, s.wishes, func() []string {
+		s.pruneLogs()
+		return nil // an instance runs in a copy of its artifact
+	})
+}
+
+// tail is the last lines that an instance wrote.
+func (s *Server) tail(instance string) (texts []string) {
+	lines, err := logs.Tail(s.LogPath(instance), tailLines)
+	if err != nil {
+		return nil
+	}
+	for _, l := range lines {
+		texts = append(texts, l.Text)
+	}
+	return texts
+}
+
+// tailLines is how many of an app's last lines an operation's failure tells.
+const tailLines = 20
 
 // Deploy starts v, waits until enough instances are ready and moves its
 // service's traffic to it; see control.Deploy. It returns the operation as it
@@ -175,7 +292,7 @@ func (s *Server) Deploy(ctx context.Context, v app.Version) (app.Operation, erro
 	if err == nil {
 		op, err = s.control.Wait(ctx, op.ID)
 	}
-	if err == nil && op.Failure == nil {
+	if err == nil && op.Failure == nil && s.keep == nil {
 		s.pruneLogs()
 	}
 	return op, err
@@ -183,7 +300,7 @@ func (s *Server) Deploy(ctx context.Context, v app.Version) (app.Operation, erro
 
 // logsKept is how many logs of instances that are gone stay for people to
 // read; each is bounded in itself.
-const logsKept = 50
+const logsKept = 200
 
 // pruneLogs removes the oldest logs of instances that are gone. What cannot be
 // removed costs disk space and nothing else.
