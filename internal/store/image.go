@@ -70,25 +70,25 @@ func readMeta(page []byte) (m meta, ok bool) {
 	if order.Uint32(b) != metaMagic || order.Uint32(b[4:]) != metaVersion || order.Uint64(b[56:]) != h.Sum64() {
 		return m, false
 	}
-	m = meta{uint64(order.Uint32(b[8:])), order.Uint64(b[16:]), order.Uint64(b[32:]), order.Uint64(b[40:]), order.Uint64(b[48:])}
-	return m, m.pageSize >= pageBytesMin && m.pageSize <= pageBytesMax && m.pageSize&(m.pageSize-1) == 0
+	return meta{uint64(order.Uint32(b[8:])), order.Uint64(b[16:]), order.Uint64(b[32:]), order.Uint64(b[40:]), order.Uint64(b[48:])}, true
 }
 
 // readImage reads the bytes of a file. An error says what is wrong with them.
 func readImage(b []byte) (image, error) {
 	first, ok0 := readMeta(b)
 	second, ok1 := meta{}, false
-	if ok0 {
-		if uint64(len(b)) > first.pageSize {
-			second, ok1 = readMeta(b[first.pageSize:])
+	for size := uint64(pageBytesMin); size <= pageBytesMax && size < uint64(len(b)) && !ok1; size *= 2 {
+		if ok0 && size != first.pageSize {
+			continue // by the first one the second stands elsewhere
 		}
-	} else {
-		for size := uint64(pageBytesMin); size <= pageBytesMax && size < uint64(len(b)) && !ok1; size *= 2 {
-			second, ok1 = readMeta(b[size:])
-			ok1 = ok1 && second.pageSize == size
+		second, ok1 = readMeta(b[size:])
+		if ok1 && second.pageSize != size {
+			return image{}, fmt.Errorf("the meta page at %d says that pages have %d bytes", size, second.pageSize)
 		}
 	}
-	ok1 = ok1 && (!ok0 || second.pageSize == first.pageSize)
+	if ok0 && (first.pageSize < pageBytesMin || first.pageSize > pageBytesMax || first.pageSize&(first.pageSize-1) != 0) {
+		return image{}, fmt.Errorf("its first meta page says that pages have %d bytes", first.pageSize)
+	}
 	m := first
 	switch {
 	case !ok0 && !ok1:
