@@ -62,5 +62,6 @@ const (
 	Closed       Cause = "closed"        // one end said goodbye, the other answered
 	Lost         Cause = "lost"          // a connection broke without a goodbye
 	Deadline     Cause = "deadline"      // holdfast.websocket_timeout passed
+	Rebalanced   Cause = "rebalanced"    // its instance carried more than its share, and a fresh one less
 	ShuttingDown Cause = "shutting-down" // Holdfast itself goes
 )

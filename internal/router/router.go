@@ -303,6 +303,22 @@ func (r *Router) Load() map[string]Load {
 	return out
 }
 
+// Shed says goodbye to at most n of the instance's sockets, those that are idle
+// for longest, for cause, and returns how many there were. Their clients come
+// back by the ordinary way, to the instance with the fewest.
+func (r *Router) Shed(instance string, n int, cause app.Cause) int {
+	return r.tunnels.Shed(instance, n, cause)
+}
+
+// busyWithin is how lately something must have come over a socket for it to
+// count as busy: shorter than the usual heartbeats, which would make all of them
+// so.
+const busyWithin = 10 * time.Second
+
+// Busy is how many of the instance's sockets something came over lately. It
+// looks at each of them, and is for rare questions.
+func (r *Router) Busy(instance string) int { return r.tunnels.Busy(instance, busyWithin) }
+
 // Close makes the router refuse: new requests, and those that wait for an
 // instance, get 503 and a closed connection, as App Engine's lameduck state
 // has it. Requests that reached an instance go on, and so do sockets, which

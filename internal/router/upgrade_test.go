@@ -374,6 +374,48 @@ func testSocketsOfLeavingInstances(t *testing.T, newFront func(*testing.T, Confi
 	}
 }
 
+// Those that are shed come back elsewhere: where the fewest are.
+func TestShedSockets(t *testing.T) { bothWays(t, testShedSockets) }
+
+func testShedSockets(t *testing.T, newFront func(*testing.T, Config) *front) {
+	f := newFront(t, Config{})
+	all := f.serve(Pool{}, socketApp("a"))
+	idle, _ := dialSocket(t, f, nil)
+	read(t, idle)
+	busy, _ := dialSocket(t, f, nil)
+	read(t, busy)
+	time.Sleep(200 * time.Millisecond) // idleness is known to a tenth of a second
+	busy.Write(context.Background(), websocket.MessageText, []byte("here"))
+	read(t, busy)
+	if n := f.Busy("a"); n != 2 { // both, by what is lately
+		t.Errorf("Busy = %d, want 2", n)
+	}
+
+	fresh := instance("b", serving(t, socketApp("b")))
+	fresh.Since = time.Now().Add(-time.Minute) // eased in
+	f.Set(routesTo(Pool{Instances: append(all, fresh)}))
+	if n := f.Shed("a", 1, app.Rebalanced); n != 1 {
+		t.Errorf("Shed = %d, want 1", n)
+	}
+	_, err := read(t, idle)
+	var closed websocket.CloseError
+	if !errors.As(err, &closed) || closed.Code != 1012 || closed.Reason != "rebalanced" {
+		t.Errorf("the idle client got %v, want 1012 rebalanced", err)
+	}
+	again, _ := dialSocket(t, f, nil)
+	if at, err := read(t, again); at != "b" {
+		t.Errorf("it came back to %q (%v), want b", at, err)
+	}
+	busy.Write(context.Background(), websocket.MessageText, []byte("still here"))
+	if got, err := read(t, busy); got != "still here" {
+		t.Errorf("the busy client: %q %v", got, err)
+	}
+	if m := f.access.last(t, "socket"); m["by"] != "holdfast" || m["cause"] != "rebalanced" {
+		t.Errorf("access log: %v", m)
+	}
+	eventually(t, "one socket on each", func() bool { l := f.Load(); return l["a"].Sockets == 1 && l["b"].Sockets == 1 })
+}
+
 func TestSocketAge(t *testing.T) { bothWays(t, testSocketAge) }
 
 func testSocketAge(t *testing.T, newFront func(*testing.T, Config) *front) {

@@ -144,7 +144,7 @@ func TestDrainsAreForgotten(t *testing.T) {
 func TestCloseCodes(t *testing.T) {
 	for cause, want := range map[app.Cause]int{
 		app.Deployed: 1012, app.ScaledDown: 1012, app.Aged: 1012, app.Unhealthy: 1012,
-		app.Crashed: 1012, app.Requested: 1012,
+		app.Crashed: 1012, app.Requested: 1012, app.Rebalanced: 1012,
 		app.ShuttingDown: 1001, app.Deadline: 1001, app.Lost: 1011,
 	} {
 		if got := closeCode(cause); got != want {

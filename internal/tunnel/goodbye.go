@@ -43,7 +43,7 @@ func closeCode(cause app.Cause) int {
 		return codeTooBig
 	default:
 		// Deployed, scaled down, aged, unhealthy, crashed, requested: the
-		// instance goes, another one is or will be there.
+		// instance goes, another one is or will be there. Rebalanced: it is.
 		return codeServiceRestart
 	}
 }

@@ -144,6 +144,7 @@ type socket struct {
 	due      entry   // in set.schedule, at the time of the next goodbye
 	deadline instant // zero: it may grow as old as it likes; constant
 	place    int32   // in pool.sockets
+	shed     bool    // it was one of those that Shed chose
 
 	active atomic.Int64 // the instant when something last came from either end, to activeStep
 
