@@ -51,7 +51,10 @@ func (c *Controller) planLocked(ctx context.Context, now time.Time, k app.Key) [
 	case c.closing:
 		w.Hurry, w.Down = true, app.ShuttingDown
 	case wished.Serving:
-		w.Want, w.Down = want(wished), app.ScaledDown
+		if v.want == 0 {
+			return nil // it was asked for in this moment: the next look knows
+		}
+		w.Want, w.Down = v.want, app.ScaledDown
 		if !c.thereLocked(wished) {
 			w.Pause = now.Add(lookEvery) // until it is built
 		}
@@ -266,6 +269,7 @@ func (c *Controller) nextLocked(now time.Time) time.Time {
 	for _, v := range c.versions {
 		at(v.past.pause())
 		at(v.failed.pause())
+		at(v.load.next())
 	}
 	for _, e := range c.efforts {
 		at(e.until)

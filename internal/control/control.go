@@ -62,6 +62,13 @@ const (
 	stoppedKept = 5 * time.Second
 )
 
+// Store is what control needs of *store.Store.
+type Store interface {
+	Wishes() store.Wishes
+	Changed() <-chan struct{}
+	Update(func(w *store.Wishes) error) error
+}
+
 // Config is what a controller is given besides its neighbours. The zero value
 // works.
 type Config struct {
@@ -94,7 +101,7 @@ type Controller struct {
 	// Set by New, then constant.
 	driver driver.Driver
 	router Router
-	store  *store.Store // its transactions may take mu: nobody who holds mu calls Update
+	store  Store // its transactions may take mu: nobody who holds mu calls Update
 	cfg    Config
 	log    *slog.Logger
 	wake   chan struct{}      // capacity one: there is something to look at
@@ -134,6 +141,8 @@ type version struct {
 	past    past      // failures
 	reached bool      // as many as wanted have been ready at once
 	ready   bool      // one instance was ready, ever
+	want    int       // how many there should be, at the latest look; 0: not known yet
+	load    history   // by which that was decided
 	lost    app.Cause // of the latest failure, until as many as wanted are ready
 	up      app.Cause // why its first instances are started; "": a deploy
 	there   string    // id of its artifact, once the builder has been seen to have it
@@ -159,10 +168,11 @@ type instance struct {
 	complaint string // what the last question failed with
 	detail    string // of the state it is in
 
-	// What it uses: CPU time at a moment, and since the moment before.
-	used  time.Duration
-	usedT time.Time
-	cores float64
+	// The CPU time it has used: by now, at an earlier moment, and since then.
+	used   time.Duration
+	usedAt time.Duration
+	usedT  time.Time
+	cores  float64 // on average, until that moment from the one before
 
 	// What is being done to it.
 	cancelStart context.CancelFunc
@@ -177,7 +187,7 @@ type instance struct {
 
 // New makes a controller of the driver's instances and the router's traffic,
 // who does what the store says. It starts nothing: Run does.
-func New(d driver.Driver, r Router, s *store.Store, cfg Config) *Controller {
+func New(d driver.Driver, r Router, s Store, cfg Config) *Controller {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
@@ -261,7 +271,7 @@ func (c *Controller) hint() {
 // wait unless something happens.
 func (c *Controller) look(ctx context.Context) time.Duration {
 	c.mu.Lock()
-	c.takeLocked(time.Now())
+	c.takeLocked()
 	expected, wishes := c.expectedLocked(), c.wishes
 	c.mu.Unlock()
 
@@ -289,7 +299,9 @@ func (c *Controller) look(ctx context.Context) time.Duration {
 	c.settle(now, outcomes, made)
 
 	c.mu.Lock()
-	c.takeLocked(now) // what was settled, and what was asked for meanwhile
+	if c.takeLocked() { // what was settled, and what was asked for meanwhile
+		c.hint() // to be judged too
+	}
 	var acts []func()
 	next := now.Add(listRetry)
 	if err == nil {
@@ -340,6 +352,3 @@ func (c *Controller) look(ctx context.Context) time.Duration {
 	}
 	return max(0, time.Until(next))
 }
-
-// want is how many instances of v there should be. Flex never scales to zero.
-func want(v app.Version) int { return max(1, v.Scaling.Min) }

@@ -102,10 +102,25 @@ func (c *Controller) observeLocked(ctx context.Context, now time.Time, running [
 			delete(c.versions, k)
 			continue
 		}
-		if wished && c.readyLocked(k) >= want(v.Version) {
+		if !wished {
+			v.want, v.load = 0, history{}
+			continue
+		}
+		v.want, v.load = scale(now, v.Scaling, v.Resources.CPU, v.load, c.gaugesLocked(k))
+		if c.readyLocked(k) >= v.want {
 			v.reached, v.lost = true, ""
 		}
 	}
+}
+
+// gaugesLocked is what the scaler should know of a version's instances.
+func (c *Controller) gaugesLocked(k app.Key) (all []gauge) {
+	for _, i := range c.instances {
+		if i.Key == k && i.State != app.Stopped {
+			all = append(all, gauge{i.ID, i.Born, i.State < app.Draining, i.load, i.used})
+		}
+	}
+	return all
 }
 
 func (c *Controller) versionLocked(k app.Key) *version {
@@ -127,13 +142,14 @@ func (c *Controller) versionKeysLocked() []app.Key {
 // usesLocked takes in how much CPU time an instance has used.
 func (i *instance) usesLocked(now time.Time, used time.Duration) {
 	long := now.Sub(i.usedT)
+	i.used = used
 	if used == 0 || !i.usedT.IsZero() && long < coresOver {
 		return
 	}
 	if !i.usedT.IsZero() {
-		i.cores = max(0, float64(used-i.used)/float64(long))
+		i.cores = float64(used-i.usedAt) / float64(long)
 	}
-	i.used, i.usedT = used, now
+	i.usedAt, i.usedT = used, now
 }
 
 // endLocked notes that an instance ended by itself.

@@ -139,11 +139,22 @@ func (c *Controller) stageLocked(w store.Wishes, op app.Operation) app.Stage {
 		switch {
 		case !c.thereLocked(v):
 			return app.StageBuilding
-		case c.readyLocked(k) < want(v):
+		case c.readyLocked(k) < c.enoughLocked(op, v):
 			stage = app.StageStarting
 		}
 	}
 	return stage
+}
+
+// enoughLocked is how many ready instances an operation waits for: of a version
+// that it has begun, as many as there should be; of one that serves already its
+// least number, so that a rollback does not wait for a scaler.
+func (c *Controller) enoughLocked(op app.Operation, v app.Version) int {
+	least := max(1, v.Scaling.Min) // flex never scales to zero
+	if known := c.versions[v.Key]; known != nil && slices.Contains(op.Begun, v.Version) {
+		return max(least, known.want)
+	}
+	return least
 }
 
 // finish ends an operation: with a failure what it began is undone, without one

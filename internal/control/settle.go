@@ -57,12 +57,12 @@ type outcome struct {
 	failure  *app.Failure // StageDone: nil if it went well
 }
 
-// takeLocked takes in what is asked for now.
-func (c *Controller) takeLocked(now time.Time) {
+// takeLocked takes in what is asked for now. It says whether that is new.
+func (c *Controller) takeLocked() bool {
 	changed, w := c.store.Changed(), c.store.Wishes()
 	first := c.changed == nil
 	if changed == c.changed {
-		return
+		return false
 	}
 	before := c.wishes
 	c.changed, c.wishes = changed, w
@@ -81,6 +81,11 @@ func (c *Controller) takeLocked(now time.Time) {
 			c.beginLocked(op)
 		}
 	}
+	for id, op := range w.Operations {
+		if _, old := before.Operations[id]; !old && !first && op.Split != nil && op.Failure == nil {
+			c.expectLocked(before.Services[op.Target.ServiceKey()], op)
+		}
+	}
 	maps.DeleteFunc(c.efforts, func(id string, _ *effort) bool { return !under[id] })
 	for _, id := range slices.Sorted(maps.Keys(w.Operations)) {
 		op := w.Operations[id]
@@ -90,6 +95,7 @@ func (c *Controller) takeLocked(now time.Time) {
 		c.told = append(c.told, op)
 		c.tellLocked(op)
 	}
+	return true
 }
 
 // beginLocked notes a new operation. What was learned of earlier attempts at
@@ -105,6 +111,27 @@ func (c *Controller) beginLocked(op app.Operation) {
 		v.past, v.failed, v.lost, v.ready, v.reached, v.up = past{}, past{}, "", false, false, app.Deployed
 		if op.Verb != app.VerbDeploy {
 			v.up = app.Requested
+		}
+	}
+}
+
+// expectLocked has the versions that get traffic start with as many instances as
+// carry it now, each with its part of them, so that a deploy under load is no
+// outage. From there the scaler goes on.
+func (c *Controller) expectLocked(s app.Service, op app.Operation) {
+	carry := 0.0
+	for id := range s.Split.Shares {
+		if v := c.versions[s.Key().Version(id)]; v != nil {
+			carry += float64(v.want)
+		}
+	}
+	for id, share := range op.Split.Shares {
+		v := c.versions[op.Target.ServiceKey().Version(id)]
+		if v == nil || v.Scaling.Manual {
+			continue
+		}
+		if enough := min(whole(carry*share), v.Scaling.Max); enough > max(v.want, v.load.Want) {
+			v.load = history{Want: enough}
 		}
 	}
 }
@@ -178,7 +205,7 @@ func (c *Controller) hopelessLocked(now time.Time, op app.Operation, o *outcome)
 	var waiting []app.Key
 	for _, k := range needs(c.wishes, op) {
 		v := c.wishes.Versions[k]
-		if c.readyLocked(k) >= want(v) {
+		if c.readyLocked(k) >= c.enoughLocked(op, v) {
 			continue
 		}
 		a := e.attempt(k)
