@@ -55,7 +55,7 @@ func newRoot() *cobra.Command {
 		Long: `Holdfast reads an App Engine app.yaml, builds the app, runs its instances and puts
 before them the front end that App Engine has: WebSockets without set-up, even
 distribution, session affinity, health checks, deadlines and polite goodbyes.`,
-		Example:       "  holdfast run examples/chat",
+		Example:       "  holdfast run examples/chat\n  holdfast serve\n  holdfast deploy examples/chat",
 		Version:       version(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -70,7 +70,7 @@ distribution, session affinity, health checks, deadlines and polite goodbyes.`,
 		}
 		root.AddCommand(commands...)
 	}
-	group("An app on this machine:", newRun())
+	group("On this machine:", newRun(), newServe())
 	group("Change what a server runs:", newDeploy(), newTraffic(), newRollback(), newBackup(), newRestore())
 	group("Look at it, and at one thing of it:", newServices(), newVersions(), newInstances(), newOperations(),
 		newDescribe(), newDispatch(), newLogs(), newSockets())

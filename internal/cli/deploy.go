@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -105,10 +106,7 @@ func (r *remote) deploy(ctx context.Context, arg string, o deployOptions) error 
 	if err != nil {
 		return err
 	}
-	project, err := r.projectOf(file)
-	if err != nil {
-		return err
-	}
+	project := cmp.Or(r.project, status.Project, projectFrom(filepath.Base(filepath.Dir(file))))
 	tree, err := r.upload(ctx, s, filepath.Dir(file), v)
 	if err != nil {
 		return err
@@ -169,14 +167,6 @@ func readApp(file string, s *screen) ([]byte, app.Version, error) {
 	return text, v, nil
 }
 
-// projectOf is the application that a deploy goes to.
-func (r *remote) projectOf(file string) (string, error) {
-	if r.project != "" {
-		return r.project, nil
-	}
-	return projectFrom(filepath.Base(filepath.Dir(file))), nil
-}
-
 // printAddress says where what was deployed is to be seen.
 func (r *remote) printAddress(ctx context.Context, s *screen, k app.Key, promoted bool, status admin.Status) error {
 	var hosts []string
@@ -194,7 +184,9 @@ func (r *remote) printAddress(ctx context.Context, s *screen, k app.Key, promote
 		hosts = version.Hosts
 	}
 	if len(hosts) > 0 {
-		if address := addressOf(hosts[0], status.Listeners); address != "" {
+		// The shorter of its names: the region is for App Engine's own.
+		host := strings.Replace(hosts[0], "."+status.Region+".r.", ".", 1)
+		if address := addressOf(host, status.Listeners); address != "" {
 			s.say("\n  %s\n", color.New(color.Bold, color.Underline).Sprint(address))
 		}
 	}

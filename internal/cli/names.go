@@ -147,10 +147,14 @@ func (r *remote) filter(ctx context.Context, n narrow) (admin.Filter, error) {
 }
 
 // theProject is the application that is meant where none is named: the one that
-// was said, or the only one.
+// was said, the server's, or the only one.
 func (r *remote) theProject(ctx context.Context) (string, error) {
 	if r.project != "" {
 		return r.project, nil
+	}
+	status, err := r.Status(ctx)
+	if err != nil || status.Project != "" {
+		return status.Project, err
 	}
 	all, err := r.services(ctx)
 	if err != nil {

@@ -140,16 +140,22 @@ func (o runOptions) run(ctx context.Context) error {
 }
 
 func (r *runner) listen() (net.Listener, error) {
-	l, err := edge.Listen(net.JoinHostPort(r.host, strconv.Itoa(r.port)))
+	return listen(net.JoinHostPort(r.host, strconv.Itoa(r.port)), fmt.Sprintf("--port=%d", r.port+1), "--port=0", "--port=8080")
+}
+
+// listen opens a listener. The words for people are flags: another port, one
+// that is found, and one that needs no root.
+func listen(addr, another, any, harmless string) (net.Listener, error) {
+	l, err := edge.Listen(addr)
 	var taken *edge.PortTakenError
 	if errors.As(err, &taken) {
 		return nil, &problem{
 			what: taken.Error(), err: err,
-			next: fmt.Sprintf("Choose another with --port=%d, or let one be found with --port=0.", r.port+1),
+			next: fmt.Sprintf("Choose another with %s, or let one be found with %s.", another, any),
 		}
 	}
 	if errors.Is(err, syscall.EACCES) {
-		return nil, &problem{what: err.Error(), err: err, next: "Ports below 1024 need root; choose one above with --port=8080."}
+		return nil, &problem{what: err.Error(), err: err, next: fmt.Sprintf("Ports below 1024 need root; choose one above with %s.", harmless)}
 	}
 	return l, err
 }
@@ -189,7 +195,9 @@ func (r *runner) serve(ctx context.Context, v app.Version, port int) error {
 	defer stop()
 	hurry, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
-	go r.heedSignals(ctx, hurry, stop, cut)
+	go heedSignals(ctx, hurry, func() {
+		r.screen.say("\nStopping: a goodbye to every socket, then up to 30 s for the app. Ctrl-C again does it at once.")
+	}, stop, cut)
 
 	served := make(chan error, 1)
 	go func() { served <- r.server.Run(ctx, hurry) }()

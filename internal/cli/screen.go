@@ -65,14 +65,16 @@ func (s *screen) begin(format string, args ...any) {
 	s.spin.Start()
 }
 
-// done ends the step under way with what came of it.
+// done ends the step under way with what came of it. Without one it only says
+// so.
 func (s *screen) done(format string, args ...any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	took := time.Since(s.began)
+	began, took := s.began, time.Since(s.began)
 	s.stopLocked()
+	s.began = time.Time{}
 	text := fmt.Sprintf(format, args...)
-	if took > 50*time.Millisecond {
+	if !began.IsZero() && took > 50*time.Millisecond {
 		text += color.New(color.Faint).Sprintf(" (%s)", round(took))
 	}
 	fmt.Fprintf(s.out, "%s %s\n", color.GreenString("✓"), text)

@@ -11,15 +11,16 @@ import (
 
 // heedSignals turns the first signal into a polite stop and the second into a
 // quick one. An output that nobody reads any more counts too: who pipes ours
-// into head still wants the app stopped, not orphaned.
-func (r *runner) heedSignals(ctx, hurry context.Context, stop, cut func()) {
+// into head still wants the app stopped, not orphaned. said is called before
+// stop, if a signal is what ends ctx.
+func heedSignals(ctx, hurry context.Context, said, stop, cut func()) {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 	defer signal.Stop(signals)
 	awaitSignal(ctx, signals)
 	// Said before stopping, so that it stands before what stopping prints.
 	if ctx.Err() == nil {
-		r.screen.say("\nStopping: a goodbye to every socket, then up to 30 s for the app. Ctrl-C again does it at once.")
+		said()
 	}
 	stop()
 	awaitSignal(hurry, signals)
