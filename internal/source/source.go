@@ -87,12 +87,12 @@ func (s *Store) Missing(t Tree) ([]string, error) {
 }
 
 // rely says whether a file is there with the size that it should have, and
-// keeps it from being collected for a while if it is. A size below 0 is any.
+// keeps it from being collected for a while if it is.
 func (s *Store) rely(name string, size int64) bool {
 	s.removing.RLock()
 	defer s.removing.RUnlock()
 	info, err := os.Lstat(name)
-	if err != nil || !info.Mode().IsRegular() || size >= 0 && info.Size() != size {
+	if err != nil || !info.Mode().IsRegular() || info.Size() != size {
 		return false
 	}
 	if now := time.Now(); now.Sub(info.ModTime()) > touchAfter {

@@ -295,7 +295,7 @@ func TestDamageIsToldAndMended(t *testing.T) {
 	random := rand.New(rand.NewPCG(seed, 1))
 	s := open(t)
 	id, _ := upload(t, s, someApp)
-	for range 60 {
+	for range 30 {
 		name := filepath.Join(s.dir, pick(random, left(t, s)))
 		data, err := os.ReadFile(name)
 		if err != nil {

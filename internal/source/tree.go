@@ -88,6 +88,7 @@ func (t Tree) Bytes() int64 {
 // below a file or a link, and no link leads out. Its error is a *Refusal.
 func (t Tree) Check() error {
 	form := len(formHead)
+	sizes := make(map[string]int64, min(len(t), FilesMax)) // by hash
 	for i, f := range t {
 		if i > 0 && t[i-1].Path > f.Path {
 			return refuse("", "the files are not sorted by path: %s comes after %s", shown(f.Path), shown(t[i-1].Path))
@@ -95,6 +96,10 @@ func (t Tree) Check() error {
 		if f.Link == "" && !isHash(f.Hash) {
 			return refuse("", "%s: %s is not a SHA-256 in lower-case hex", shown(f.Path), shown(f.Hash))
 		}
+		if size, ok := sizes[f.Hash]; ok && f.Link == "" && size != f.Size {
+			return refuse("", "%s has %d bytes, and a file that holds the same has %d", shown(f.Path), f.Size, size)
+		}
+		sizes[f.Hash] = f.Size
 		form += len(f.Path) + len(f.Link) + hashLen + 24
 	}
 	if form > formMax {
