@@ -103,27 +103,11 @@ func (c *Client) Backup(ctx context.Context, w io.Writer) error {
 	}
 	defer resp.Body.Close()
 	body := &noted{r: resp.Body}
-	if _, err := io.Copy(w, body); err != nil {
-		if body.err != nil {
-			return c.unreachable(ctx, body.err)
-		}
-		return err
+	_, err = io.Copy(w, body)
+	if _, broken := body.seen(); broken != nil && broken != io.EOF {
+		return c.unreachable(ctx, broken)
 	}
-	return nil
-}
-
-// noted tells a reader's own error from a writer's.
-type noted struct {
-	r   io.Reader
-	err error
-}
-
-func (n *noted) Read(p []byte) (int, error) {
-	k, err := n.r.Read(p)
-	if err != nil && err != io.EOF {
-		n.err = err
-	}
-	return k, err
+	return err
 }
 
 func (f Filter) query() url.Values {

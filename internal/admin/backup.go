@@ -53,7 +53,7 @@ func (d *door) restore(a *visit) (any, error) {
 		return nil, err
 	}
 	defer leave()
-	body := d.arriving(a, restoreMax)
+	body := a.arriving(restoreMax, pieceTime)
 	o, err := d.House.Restore(a.Context(), body, a.by)
 	if broken := body.broken(); err != nil && broken != nil && !errors.Is(err, app.ErrBusy) {
 		return nil, broken

@@ -122,9 +122,9 @@ func (d *door) routes() []route {
 func (d *door) room(r route) http.Handler {
 	known := strings.Fields(r.query)
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		a := &visit{Request: req, w: w, by: req.Header.Get(byHeader)}
-		if a.by == "" {
-			a.by = w.(*admitted).name // a panic here is a way in that does not ask for a token
+		a := &visit{Request: req, w: w, by: w.(*admitted).name} // a panic here is a way in that asks for no token
+		if by := req.Header.Get(byHeader); by != "" {
+			a.by = by
 		}
 		control := http.NewResponseController(w)
 		err := a.check(known)
@@ -137,7 +137,7 @@ func (d *door) room(r route) http.Handler {
 		if err == nil {
 			answer, err = r.answer(a)
 		}
-		// Not all writers can, those of tests for one; they need not.
+		// Not all can; see ServeHTTP.
 		_ = control.SetWriteDeadline(time.Now().Add(writeTime))
 		if err != nil {
 			d.refuse(w, req, err)

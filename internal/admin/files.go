@@ -2,6 +2,7 @@ package admin
 
 import (
 	"errors"
+	"io"
 	"net/http"
 	"time"
 
@@ -22,7 +23,7 @@ func (d *door) putBlob(a *visit) (any, error) {
 	if a.ContentLength > source.BytesMax {
 		return nil, invalid("a file may have %d bytes", int64(source.BytesMax))
 	}
-	body := d.arriving(a, source.BytesMax)
+	body := a.arriving(source.BytesMax, pieceTime)
 	err = d.Sources.PutBlob(a.PathValue("hash"), body)
 	if broken := body.broken(); err != nil && broken != nil {
 		return nil, broken
@@ -57,21 +58,28 @@ func (d *door) putTree(a *visit) (any, error) {
 	return treeAnswer{ID: id}, err
 }
 
-// arriving is a request's body that must keep coming.
-func (d *door) arriving(a *visit, most int64) *arriving {
-	return &arriving{noted: noted{r: http.MaxBytesReader(a.w, a.Body, most)}, control: http.NewResponseController(a.w)}
+// arriving is the request's body, of at most most bytes. Each piece may take
+// pace to arrive; 0 leaves the bound that all of it has.
+func (a *visit) arriving(most int64, pace time.Duration) *arriving {
+	b := &arriving{control: http.NewResponseController(a.w), pace: pace}
+	b.r = http.MaxBytesReader(a.w, a.Body, most)
+	return b
 }
 
 type arriving struct {
 	noted
 	control *http.ResponseController
+	pace    time.Duration
 }
 
 func (b *arriving) Read(p []byte) (int, error) {
-	_ = b.control.SetReadDeadline(time.Now().Add(pieceTime)) // not all can; see room
+	if b.pace > 0 {
+		_ = b.control.SetReadDeadline(time.Now().Add(b.pace)) // not all can; see ServeHTTP
+	}
 	n, err := b.noted.Read(p)
-	if err != nil {
-		// Else the connection's end would be seen at that time.
+	if err == io.EOF {
+		// From here on net/http reads only to notice the client's end, which has
+		// until it comes. After other errors the bound stays: see ServeHTTP.
 		_ = b.control.SetReadDeadline(time.Time{})
 	}
 	return n, err
@@ -79,13 +87,14 @@ func (b *arriving) Read(p []byte) (int, error) {
 
 // broken is what the client did wrong, if it did: all else is ours.
 func (b *arriving) broken() error {
+	_, err := b.seen()
 	var long *http.MaxBytesError
 	switch {
-	case b.err == nil:
+	case err == nil || err == io.EOF:
 		return nil
-	case errors.As(b.err, &long):
+	case errors.As(err, &long):
 		return invalid("the request is longer than %d bytes", long.Limit)
 	default:
-		return invalid("the request broke off: %v", b.err)
+		return invalid("the request broke off: %v", err)
 	}
 }

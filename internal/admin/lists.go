@@ -197,7 +197,7 @@ func (d *door) operation(a *visit) (any, error) {
 		case <-enough.C:
 			return operationOf(o), nil
 		case <-d.cfg.Goodbye:
-			return operationOf(o), nil
+			return nil, &Error{Kind: KindUnavailable, Retry: retryAfter, Message: "the server is ending", Next: "Ask again when it has started; operations go on then."}
 		case <-a.Context().Done():
 			return nil, a.Context().Err()
 		}

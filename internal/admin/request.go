@@ -127,10 +127,7 @@ func (a *visit) time(name string) (time.Time, error) {
 // body reads the request's JSON into v: one value, of at most most bytes, with
 // nothing that v does not know. It bounds the wait for it.
 func (a *visit) body(v any, most int64) error {
-	control := http.NewResponseController(a.w)
-	_ = control.SetReadDeadline(time.Now().Add(readTime)) // not all can; see room
-	defer control.SetReadDeadline(time.Time{})            // else the connection's end would be seen at that time
-	data, err := io.ReadAll(http.MaxBytesReader(a.w, a.Body, most))
+	data, err := io.ReadAll(a.arriving(most, 0))
 	var long *http.MaxBytesError
 	switch {
 	case errors.As(err, &long):

@@ -64,7 +64,7 @@ type patient struct {
 }
 
 func (p patient) Write(b []byte) (int, error) {
-	_ = p.control.SetWriteDeadline(time.Now().Add(writeTime)) // not all can; see room
+	_ = p.control.SetWriteDeadline(time.Now().Add(writeTime)) // not all can; see ServeHTTP
 	return p.w.Write(b)
 }
 

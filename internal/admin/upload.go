@@ -16,6 +16,10 @@ const (
 	// files cost a round trip each, and a home line is full with four.
 	uploadsAtOnce = 4
 
+	// expectBytes is the size from which on the server is asked before a file is
+	// sent: one that is full answers sooner than the file has gone.
+	expectBytes = 256 << 10
+
 	// uploadRounds bounds how often Upload asks what is missing: once before it
 	// sends, once after, and once more when files were collected in between.
 	uploadRounds = 4
@@ -136,17 +140,22 @@ func (c *Client) sendFile(ctx context.Context, f File, open func(File) (io.ReadC
 		req.Body = http.NoBody
 	}
 	req.Header.Set("Content-Type", "application/octet-stream")
+	if f.Size > expectBytes {
+		req.Header.Set("Expect", "100-continue")
+	}
 	resp, err := c.exchange(req)
+	if err == nil {
+		return resp.Body.Close()
+	}
+	n, end := body.seen()
 	var e *Error
 	switch {
-	case err == nil:
-		return resp.Body.Close()
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case body.err != nil:
-		return fmt.Errorf("upload %s: %w", f.Path, body.err)
-	case errors.As(err, &e) && e.Kind == KindInvalid:
-		return &Error{Kind: KindInvalid, Message: fmt.Sprintf("upload %s: %s", f.Path, e.Message), Next: "If it was saved while it was sent, deploy again."}
+	case end != nil && end != io.EOF:
+		return fmt.Errorf("upload %s: %w", f.Path, end)
+	case n > f.Size, end == io.EOF && n < f.Size, errors.As(err, &e) && e.Kind == KindInvalid:
+		return &Error{Kind: KindInvalid, err: err, Message: fmt.Sprintf("upload %s: it is not what it was when the upload began", f.Path), Next: "If it was saved meanwhile, deploy again."}
 	}
 	return err
 }

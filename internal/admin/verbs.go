@@ -195,6 +195,9 @@ func (d *door) setDispatch(a *visit) (any, error) {
 	}
 	var rules []app.DispatchRule
 	for _, r := range w.Rules {
+		if r.Host == "" {
+			r.Host = "*"
+		}
 		rules = append(rules, app.DispatchRule(r))
 	}
 	if err := appyaml.CheckDispatch(rules, services); err != nil {
