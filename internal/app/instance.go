@@ -65,3 +65,10 @@ const (
 	Rebalanced   Cause = "rebalanced"    // its instance carried more than its share, and a fresh one less
 	ShuttingDown Cause = "shutting-down" // Holdfast itself goes
 )
+
+// Why the version's frame policy ends a socket.
+const (
+	TooBig  Cause = "message-too-big"   // a client's message is over holdfast.max_message_bytes
+	TooMany Cause = "too-many-messages" // a client began more than holdfast.max_messages_per_second
+	Broken  Cause = "protocol-error"    // an end broke RFC 6455, and holdfast.strict_frames is set
+)

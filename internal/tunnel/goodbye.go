@@ -35,11 +35,11 @@ func closeCode(cause app.Cause) int {
 		// gateway) would say it closer, but browsers and some libraries take
 		// it for a protocol error.
 		return codeInternalError
-	case Broken:
+	case app.Broken:
 		return codeProtocolError
-	case TooMany:
+	case app.TooMany:
 		return codePolicy
-	case TooBig:
+	case app.TooBig:
 		return codeTooBig
 	default:
 		// Deployed, scaled down, aged, unhealthy, crashed, requested: the

@@ -8,13 +8,6 @@ import (
 	"holdfast/internal/app"
 )
 
-// What the version's frame policy may end a socket with; said to both ends.
-const (
-	TooBig  app.Cause = "message-too-big"   // a client's message is over MaxMessageBytes
-	TooMany app.Cause = "too-many-messages" // a client began more than MaxMessagesPerSecond
-	Broken  app.Cause = "protocol-error"    // an end broke RFC 6455, and StrictFrames is set
-)
-
 const (
 	// heldMax is what may be held back of a frame, in bytes: a header that is
 	// not whole yet, or what may become a pong of ours but for one byte.
@@ -184,7 +177,7 @@ func (s *socket) judge(from side, h header, now instant) app.Cause {
 		return "" // they take leave already, and no other reason can be given
 	}
 	if c.strict && s.breaks(scan, h) {
-		return Broken
+		return app.Broken
 	}
 	if from != client || !h.data() {
 		return ""
@@ -194,14 +187,14 @@ func (s *socket) judge(from side, h header, now instant) app.Cause {
 		size = grown(scan.size, size)
 	}
 	if c.messageMax > 0 && size > c.messageMax {
-		return TooBig
+		return app.TooBig
 	}
 	if c.rateMax > 0 && h.opcode() != opContinuation {
 		if now-c.began >= instant(rateWindow) {
 			c.began, c.count = now, 0
 		}
 		if c.count++; c.count > c.rateMax {
-			return TooMany
+			return app.TooMany
 		}
 	}
 	return ""

@@ -39,15 +39,15 @@ func TestPolicy(t *testing.T) {
 		cause  app.Cause
 		code   int
 	}{
-		"largest":                  {limit, text(true, opText, 1000), text(true, opText, 1001), TooBig, 1009},
-		"announced beyond all":     {limit, nil, []byte{0x82, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 1, 2, 3, 4}, TooBig, 1009},
-		"in fragments":             {limit, cat(text(false, opText, 600), text(true, opPing, 20), text(false, opContinuation, 400)), text(true, opContinuation, 1), TooBig, 1009},
+		"largest":                  {limit, text(true, opText, 1000), text(true, opText, 1001), app.TooBig, 1009},
+		"announced beyond all":     {limit, nil, []byte{0x82, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 1, 2, 3, 4}, app.TooBig, 1009},
+		"in fragments":             {limit, cat(text(false, opText, 600), text(true, opPing, 20), text(false, opContinuation, 400)), text(true, opContinuation, 1), app.TooBig, 1009},
 		"many small":               {limit, bytes.Repeat(text(true, opText, 900), 5), nil, "", 0},
-		"rate":                     {rate, cat(text(true, opText, 0), text(false, opBinary, 4), text(true, opContinuation, 4), text(true, opPing, 1), text(true, opText, 1)), text(true, opText, 1), TooMany, 1008},
-		"unmasked":                 {strict, text(true, opText, 3), frame(true, opText, false, []byte("abc")), Broken, 1002},
-		"long ping":                {strict, text(true, opPing, 125), text(true, opPing, 126), Broken, 1002},
-		"reserved bit":             {strict, text(true, opText, 5), compressed, Broken, 1002},
-		"extension":                {Socket{StrictFrames: true, Extended: true}, cat(compressed, compressed), text(true, opContinuation, 0), Broken, 1002},
+		"rate":                     {rate, cat(text(true, opText, 0), text(false, opBinary, 4), text(true, opContinuation, 4), text(true, opPing, 1), text(true, opText, 1)), text(true, opText, 1), app.TooMany, 1008},
+		"unmasked":                 {strict, text(true, opText, 3), frame(true, opText, false, []byte("abc")), app.Broken, 1002},
+		"long ping":                {strict, text(true, opPing, 125), text(true, opPing, 126), app.Broken, 1002},
+		"reserved bit":             {strict, text(true, opText, 5), compressed, app.Broken, 1002},
+		"extension":                {Socket{StrictFrames: true, Extended: true}, cat(compressed, compressed), text(true, opContinuation, 0), app.Broken, 1002},
 		"broken but not strict":    {limit, cat(compressed, text(true, opPing, 126), frame(true, opText, false, []byte("abc"))), nil, "", 0},
 		"strict and within bounds": {strict, cat(text(false, opText, 5), text(true, opPong, 0), text(true, opContinuation, 70000)), nil, "", 0},
 	} {
@@ -121,7 +121,7 @@ func TestStrictInstance(t *testing.T) {
 		wantClose(t, "instance", r.instance, true, 1002, "protocol-error")
 		r.client.Close()
 		r.instance.Close()
-		r.wantEnd(ByHoldfast, Broken, 1002, "protocol-error")
+		r.wantEnd(ByHoldfast, app.Broken, 1002, "protocol-error")
 	})
 }
 

@@ -233,7 +233,7 @@ func explained(e Ending) string {
 		if e.By == ByHoldfast {
 			return "Holdfast lost nothing"
 		}
-	case app.Deadline, app.Deployed, app.Unhealthy, app.Requested, TooBig, app.ShuttingDown:
+	case app.Deadline, app.Deployed, app.Unhealthy, app.Requested, app.TooBig, app.ShuttingDown:
 		if e.Code == CodeNone {
 			return "Holdfast always gives a code"
 		}

@@ -35,9 +35,9 @@ type Socket struct {
 
 	// What the version asks for; zero values ask for nothing.
 	PingInterval         time.Duration // the client is pinged this often; its answers to that go no further
-	MaxMessageBytes      int64         // of a client's message, as sent (compressed, if it is); a bigger one ends the socket: TooBig
-	MaxMessagesPerSecond int           // that a client may begin; more end the socket: TooMany
-	StrictFrames         bool          // a frame that breaks RFC 6455 ends the socket: Broken
+	MaxMessageBytes      int64         // of a client's message, as sent (compressed, if it is); a bigger one ends the socket: app.TooBig
+	MaxMessagesPerSecond int           // that a client may begin; more end the socket: app.TooMany
+	StrictFrames         bool          // a frame that breaks RFC 6455 ends the socket: app.Broken
 	Extended             bool          // the handshake agreed on an extension, so StrictFrames leaves the reserved bits alone
 }
 
@@ -74,7 +74,7 @@ const (
 // first Close frame; where Holdfast spoke, what the client was told.
 type Ending struct {
 	By           By
-	Cause        app.Cause     // Closed, Lost, Deadline, ShuttingDown, TooBig, TooMany, Broken, or the instance's
+	Cause        app.Cause     // one of why sockets end, or of the instance's
 	Code         int           // CodeNone: the frame had none; CodeAbnormal: there was no frame
 	Reason       string        // valid UTF-8
 	Duration     time.Duration // since Opened
