@@ -89,7 +89,7 @@ func rulesOf(rules []app.DispatchRule) dispatchRules {
 func socketOf(s tunnel.Status) Socket {
 	traffic := func(t tunnel.Traffic) Traffic { return Traffic{t.Bytes, t.Text, t.Binary} }
 	return Socket{
-		ID: s.ID, App: s.Key.App, Service: s.Key.Service, Version: s.Key.Version, Instance: s.Instance, Client: s.Client,
+		ID: s.ID, App: s.Key.App, Service: s.Key.Service, Version: s.Key.Version, Instance: s.Instance, Client: s.Client, Affinity: s.Affinity,
 		Opened: s.Opened.UTC(), Deadline: s.Deadline.UTC(), IdleSeconds: s.Idle.Seconds(), RoundTripSeconds: s.RoundTrip.Seconds(),
 		FromClient: traffic(s.FromClient), FromInstance: traffic(s.FromInstance), Leaving: string(s.Leaving),
 	}

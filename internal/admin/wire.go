@@ -256,6 +256,7 @@ type Socket struct {
 	Version          string    `json:"version"`
 	Instance         string    `json:"instance"`
 	Client           string    `json:"client"`
+	Affinity         string    `json:"affinity,omitempty"` // cookie: the client's cookie decided for the instance
 	Opened           time.Time `json:"opened"`
 	Deadline         time.Time `json:"deadline,omitzero"` // when it is closed for its age
 	IdleSeconds      float64   `json:"idle_seconds"`

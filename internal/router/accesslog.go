@@ -95,6 +95,8 @@ func traffic(name string, t tunnel.Traffic) slog.Attr {
 		slog.Int64("ping", t.Ping),
 		slog.Int64("pong", t.Pong),
 		slog.Int64("close", t.Close),
+		slog.Int64("largest", t.Largest),
+		slog.Int64("faults", t.Faults),
 	)
 }
 

@@ -57,6 +57,7 @@ type exchange struct {
 	tries  int
 	cookie session // to be sealed into an affinity cookie
 	reseal bool    // the client needs that cookie
+	pinned bool    // the client brought one, and it decided
 	ticket *ticket // the client's claim to one more socket; nil where nobody counts
 	inside bool    // counted by Router.enter
 
@@ -234,11 +235,13 @@ func (x *exchange) choose() bool {
 	if x.pool == nil || len(x.pool.ready) == 0 {
 		return false
 	}
+	x.pinned = false
 	if !x.pool.affinity {
 		return x.pick()
 	}
 	now := time.Now()
 	ses, known := x.affinity(now)
+	x.pinned = known
 	if !known {
 		if !x.pick() {
 			return false

@@ -14,6 +14,7 @@ import (
 	"github.com/coder/websocket"
 
 	"holdfast/internal/app"
+	"holdfast/internal/tunnel"
 )
 
 // socketApp names itself: over HTTP, and as first message of a WebSocket that
@@ -107,7 +108,8 @@ func testSocket(t *testing.T, newFront func(*testing.T, Config) *front) {
 	m := f.access.last(t, "socket")
 	from := m["from_client"].(map[string]any)
 	if m["by"] != "client" || m["cause"] != string(app.Closed) || m["code"] != 4001.0 || m["reason"] != "enough" ||
-		m["instance"] != home || m["version"] != "v1" || from["text"] != 2.0 || from["bytes"].(float64) < 20_000 || m["dur"].(float64) <= 0 {
+		m["instance"] != home || m["version"] != "v1" || from["text"] != 2.0 || from["bytes"].(float64) < 20_000 ||
+		from["largest"] != 20_000.0 || from["faults"] != 0.0 || m["dur"].(float64) <= 0 {
 		t.Errorf("access log: %v", m)
 	}
 	if l := f.Load()[home]; l != (Load{}) {
@@ -116,6 +118,18 @@ func testSocket(t *testing.T, newFront func(*testing.T, Config) *front) {
 	first := f.access.all[0]
 	if first["status"] != 101.0 || first["id"] != m["id"] {
 		t.Errorf("the handshake's record %v does not fit the socket's %v", first, m)
+	}
+}
+
+// The table of sockets tells who was led by a cookie.
+func TestSocketKnowsItsAffinity(t *testing.T) {
+	f := newFront(t, Config{Secret: secret})
+	f.serve(Pool{Affinity: true}, socketApp("a"), socketApp("b"))
+	_, res := dialSocket(t, f, nil)
+	dialSocket(t, f, &websocket.DialOptions{HTTPHeader: http.Header{"Cookie": {affinityCookie + "=" + given(res, affinityCookie).Value}}})
+	all := f.tunnels.Sockets(tunnel.Filter{})
+	if len(all) != 2 || all[0].Affinity != "" || all[1].Affinity != tunnel.AffinityCookie || all[0].Instance != all[1].Instance {
+		t.Errorf("Sockets = %+v, want the second one to come by its cookie", all)
 	}
 }
 

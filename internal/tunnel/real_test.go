@@ -72,11 +72,11 @@ func carrierName(portable bool) string {
 // wire is the far end of a real connection.
 type wire struct {
 	duplex
-	tcp *net.TCPConn // beneath
+	raw net.Conn // beneath
 	t   testing.TB
 }
 
-// duplex is a *net.TCPConn or a *tls.Conn.
+// duplex is a *net.TCPConn, a *net.UnixConn or a *tls.Conn.
 type duplex interface {
 	net.Conn
 	CloseWrite() error
@@ -118,8 +118,8 @@ func (w wire) wantEOF() {
 }
 
 func (w wire) reset() {
-	w.tcp.SetLinger(0)
-	w.tcp.Close()
+	w.raw.(*net.TCPConn).SetLinger(0)
+	w.raw.Close()
 }
 
 // realRig is one socket over TCP, or TLS over that.
@@ -142,7 +142,7 @@ func realJoin(t testing.TB, set world, sock Socket, early ...[]byte) *realRig {
 func joinConns(t testing.TB, set *Set, sock Socket, nearC net.Conn, c wire, nearI, i *net.TCPConn, early ...[]byte) *realRig {
 	t.Helper()
 	r := &realRig{t: t, client: c, instance: plain(t, i), ended: make(chan Ending, 2)}
-	t.Cleanup(func() { c.tcp.Close(); i.Close() })
+	t.Cleanup(func() { c.raw.Close(); i.Close() })
 	c.SetDeadline(time.Now().Add(patience))
 	i.SetDeadline(time.Now().Add(patience))
 	if sock.Instance == "" {

@@ -173,7 +173,7 @@ func (b *batched) Write(p []byte) (int, error) {
 // peer is a TLS 1.3 client after its handshake that does what tls.Conn offers
 // no call for: it writes the records itself.
 type peer struct {
-	*net.TCPConn
+	duplex
 	t       testing.TB
 	in, out *keys
 }
@@ -253,20 +253,20 @@ func (p *peer) get(kind byte, data string) {
 }
 
 // joinPeer joins a socket whose client is a peer.
-func joinPeer(t *testing.T, set *Set, sock Socket, nearTCP, farTCP *net.TCPConn) (*peer, *realRig) {
+func joinPeer(t *testing.T, set *Set, sock Socket, nearRaw net.Conn, farRaw duplex) (*peer, *realRig) {
 	t.Helper()
 	var log bytes.Buffer
 	server, client := serverConfig(), clientConfig(tls.VersionTLS13)
 	server.SessionTicketsDisabled = true // they would be the first records to open
 	client.KeyLogWriter = &log
-	near, far, err := shake(nearTCP, farTCP, server, client)
+	near, far, err := shake(nearRaw, farRaw, server, client)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if far.ConnectionState().CipherSuite != tls.TLS_AES_128_GCM_SHA256 {
 		t.Skip("this machine prefers another cipher suite")
 	}
-	p := &peer{TCPConn: farTCP, t: t}
+	p := &peer{duplex: farRaw, t: t}
 	for line := range strings.Lines(log.String()) {
 		var name, random, secret string
 		fmt.Sscan(line, &name, &random, &secret)
@@ -279,7 +279,7 @@ func joinPeer(t *testing.T, set *Set, sock Socket, nearTCP, farTCP *net.TCPConn)
 		}
 	}
 	nearI, i := tcpPair(t)
-	return p, joinConns(t, set, sock, near, plain(t, farTCP), nearI, i)
+	return p, joinConns(t, set, sock, near, wire{farRaw, farRaw, t}, nearI, i)
 }
 
 func TestTLSMessages(t *testing.T) {

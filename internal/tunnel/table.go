@@ -31,6 +31,7 @@ type Status struct {
 	Key          app.Key
 	Instance     string
 	Client       string
+	Affinity     string // by what the client belongs to the instance: AffinityCookie, or "" where the router chose
 	Opened       time.Time
 	Deadline     time.Time     // zero: it may grow as old as it likes
 	Idle         time.Duration // since anything came from either end, to a tenth of a second
@@ -39,6 +40,9 @@ type Status struct {
 	FromInstance Traffic
 	Leaving      app.Cause // why it is ending; "" while it is not
 }
+
+// AffinityCookie is the Affinity of a client whose cookie decided.
+const AffinityCookie = "cookie"
 
 // Sockets is a table of the open sockets that match, the oldest first. It waits
 // for the loops, which fill it in between their other work, a few hundred at a
@@ -116,6 +120,9 @@ func (s *socket) status(now instant) Status {
 		Idle:         max(0, time.Duration(now-instant(s.active.Load()))),
 		FromClient:   s.ends[client].scan.count.traffic(),
 		FromInstance: s.ends[instance].scan.count.traffic(),
+	}
+	if s.pinned {
+		t.Affinity = AffinityCookie
 	}
 	if s.careful != nil {
 		t.RoundTrip = s.careful.roundTrip
