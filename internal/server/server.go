@@ -161,6 +161,9 @@ func (s *Server) close() error {
 	if s.access != nil {
 		errs = append(errs, s.access.Close())
 	}
+	if s.builder != nil {
+		s.builder.builds.Close()
+	}
 	if s.keep != nil {
 		errs = append(errs, s.keep.close())
 	}
@@ -259,9 +262,23 @@ func (s *Server) openDoor() error {
 
 // tidy removes what nobody needs from the disk, until ctx ends.
 func (s *Server) tidy(ctx context.Context) error {
-	return s.builder.run(ctx, s.wishes, func() []string {
+	// A version may be deleted while instances of it still drain, which run from
+	// its artifact.
+	artifacts := map[app.Key]string{}
+	return s.builder.run(ctx, s.wishes, func() (running []string) {
 		s.pruneLogs()
-		return nil // an instance runs in a copy of its artifact
+		for k, v := range s.wishes.Wishes().Versions {
+			artifacts[k] = v.Artifact.ID
+		}
+		used := map[app.Key]string{}
+		for _, i := range s.control.Instances() {
+			if id := artifacts[i.Key]; id != "" {
+				used[i.Key] = id
+				running = append(running, id)
+			}
+		}
+		artifacts = used
+		return running
 	})
 }
 
