@@ -269,7 +269,7 @@ func damage(r *rand.Rand, good, older []byte) ([]byte, string) {
 	page := os.Getpagesize()
 	b := bytes.Clone(good)
 	at := r.IntN(len(b))
-	switch r.IntN(8) {
+	switch r.IntN(9) {
 	case 0:
 		return b[:at], fmt.Sprint("cut to ", at)
 	case 1:
@@ -293,7 +293,13 @@ func damage(r *rand.Rand, good, older []byte) ([]byte, string) {
 		at = at / page * page
 		n := copy(b[at:min(at+page, len(b))], older[min(at, len(older)):])
 		return b, fmt.Sprintf("%d bytes at %d are older", n, at)
-	case 6:
+	case 6: // in both meta pages
+		other := page + r.IntN(pageHeader+metaBytes)
+		at = r.IntN(pageHeader + metaBytes)
+		b[at] ^= 1 << r.IntN(8)
+		b[other] ^= 1 << r.IntN(8)
+		return b, fmt.Sprintf("meta bytes %d and %d flipped", at, other)
+	case 7:
 		for range 1 + r.IntN(20) {
 			b[r.IntN(len(b))] = byte(r.Uint32())
 		}

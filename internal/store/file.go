@@ -336,10 +336,13 @@ func openBolt(path string) (db *bolt.DB, file *os.File, err error) {
 	return db, file, err
 }
 
+// besides is where a file is written before it takes path's place.
+func besides(path string) string { return path + ".new" }
+
 // build writes a file that holds r, beside path and then in its place. path is as
 // it was when build returns an error.
 func build(path string, r records, format int) error {
-	beside := path + ".new"
+	beside := besides(path)
 	if err := os.Remove(beside); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}

@@ -301,10 +301,40 @@ func TestLeftoversOfACrash(t *testing.T) {
 	if err := os.WriteFile(path+".lock", []byte("99999999\n"), permFile); err != nil {
 		t.Fatal(err)
 	}
-	mustOpen(t, path)
-	if _, err := os.Stat(path + ".new"); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("%s.new is still there (%v)", path, err)
+	for range 2 { // a new file, and one that is there
+		mustOpen(t, path).Close()
+		if _, err := os.Stat(path + ".new"); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s.new is still there (%v)", path, err)
+		}
+		if err := os.WriteFile(path+".new", []byte("half"), permFile); err != nil {
+			t.Fatal(err)
+		}
 	}
+}
+
+// A link is followed; one that leads nowhere is a disk that is not there, and no
+// reason to begin with nothing.
+func TestTheFileIsALink(t *testing.T) {
+	t.Parallel()
+	path, link := place(t), place(t)
+	if err := os.Symlink(path, link); err != nil {
+		t.Skipf("no links here: %v", err)
+	}
+	if _, err := Open(link, Config{}); !errors.Is(err, os.ErrNotExist) {
+		t.Fatalf("Open of a link that leads nowhere is %v, want os.ErrNotExist", err)
+	}
+	mustOpen(t, path).Close()
+	s := mustOpen(t, link)
+	mustUpdate(t, s, func(w *Wishes) { w.Apps["shop"] = app.Application{ID: "shop"} })
+	if _, err := Open(path, Config{}); !errors.Is(err, app.ErrBusy) {
+		t.Errorf("Open by another name is %v, want app.ErrBusy", err)
+	}
+	want := s.Wishes()
+	s.Close()
+	if _, err := Restore(link, want, Config{}); err != nil {
+		t.Fatal(err)
+	}
+	check(t, "restored through the link", mustOpen(t, path).Wishes(), want)
 }
 
 // Snapshots that are cut off or changed are refused.

@@ -20,15 +20,16 @@ import (
 type lock struct{ f *os.File }
 
 const (
-	// lockWait bounds the wait for a lock whose holder has ended or not yet said who
-	// it is: a process killed while it starts another leaves the lock to that one
-	// until it runs its program.
-	lockWait  = 2 * time.Second
-	lockRetry = 10 * time.Millisecond
+	// A process killed while it starts another leaves the lock to that one until it
+	// runs its program. So the wait is longer for a holder that has ended, or has not
+	// yet said who it is, and not quite nothing for one that may be ending.
+	lockWaitEnded  = 2 * time.Second
+	lockWaitLiving = 100 * time.Millisecond
+	lockRetry      = 10 * time.Millisecond
 )
 
-// takeLock locks the file at path. While a living process has it, that is
-// app.ErrBusy at once, naming it.
+// takeLock locks the file at path. While another has it, that is app.ErrBusy, and
+// names the process; it is soon told.
 func takeLock(path string) (*lock, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, permFile)
 	if err != nil {
@@ -45,14 +46,17 @@ func takeLock(path string) (*lock, error) {
 		if !errors.Is(err, syscall.EWOULDBLOCK) {
 			return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), f.Close())
 		}
-		holder := readPID(f)
+		holder, wait := readPID(f), lockWaitEnded
 		if lives(holder) {
-			_ = f.Close()
-			return nil, fmt.Errorf("process %d has it open: stop that one first, or use another data directory: %w", holder, app.ErrBusy)
+			wait = lockWaitLiving
 		}
-		if time.Since(began) > lockWait {
+		if time.Since(began) >= wait {
 			_ = f.Close()
-			return nil, fmt.Errorf("another process has it open (the last that said so was %d): stop that one first, or use another data directory: %w", holder, app.ErrBusy)
+			who := "another process" // that had no room to say which
+			if holder != 0 {
+				who = fmt.Sprint("process ", holder)
+			}
+			return nil, fmt.Errorf("%s has it open: stop that one first, or use another data directory: %w", who, app.ErrBusy)
 		}
 	}
 	err = f.Truncate(0)
@@ -66,9 +70,12 @@ func takeLock(path string) (*lock, error) {
 	return &lock{f}, nil
 }
 
-// release unlocks. The file stays: to remove it would let two others lock two
-// files of one name.
-func (l *lock) release() error { return l.f.Close() }
+// release unlocks, also for a process that is just being started and has the
+// descriptor too. The file stays: to remove it would let two others lock two files
+// of one name.
+func (l *lock) release() error {
+	return errors.Join(syscall.Flock(int(l.f.Fd()), syscall.LOCK_UN), l.f.Close())
+}
 
 // readPID is 0 when the file does not name a process.
 func readPID(f *os.File) int {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"time"
 
 	"holdfast/internal/app"
@@ -39,7 +40,7 @@ func upgrades() []upgrade { return nil }
 // app.ErrInvalid, and both are left as they are. One of an older format is
 // upgraded; what it was stays beside it as path.formatN. When another process, or
 // another Store of this one, has the file open, that is app.ErrBusy, with its
-// process id, at once.
+// process id, within a tenth of a second.
 func Open(path string, cfg Config) (*Store, error) {
 	s, err := open(path, cfg, upgrades())
 	if err != nil {
@@ -57,6 +58,7 @@ func advise(err error) error {
 }
 
 func open(path string, cfg Config, ups []upgrade) (_ *Store, err error) {
+	path = where(path)
 	lock, err := takeLock(path + ".lock")
 	if err != nil {
 		return nil, err
@@ -67,7 +69,9 @@ func open(path string, cfg Config, ups []upgrade) (_ *Store, err error) {
 			err = errors.Join(err, d.close())
 		}
 	}()
-	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+	_ = os.Remove(besides(path)) // of a crash
+	// A link that leads nowhere is not a file that is missing: its disk may be.
+	if _, err := os.Lstat(path); errors.Is(err, os.ErrNotExist) {
 		if err := build(path, records{}, d.format); err != nil {
 			return nil, err
 		}
@@ -89,6 +93,15 @@ func open(path string, cfg Config, ups []upgrade) (_ *Store, err error) {
 		return nil, err
 	}
 	return &Store{disk: d, wishes: w, changed: make(chan struct{})}, nil
+}
+
+// where is the file that path leads to: what is beside it and renamed into its
+// place belongs there, not where a link is.
+func where(path string) string {
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		return real
+	}
+	return path
 }
 
 // upgraded are the wishes in r, which has the given format.
@@ -163,6 +176,7 @@ func Restore(path string, w Wishes, cfg Config) (former string, err error) {
 	if err != nil {
 		return "", err
 	}
+	path = where(path)
 	lock, err := takeLock(path + ".lock")
 	if err != nil {
 		return "", err

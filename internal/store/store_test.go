@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 	"reflect"
 	"testing"
@@ -148,27 +149,66 @@ func TestTheSecondOnOneFileIsRefused(t *testing.T) {
 	mustOpen(t, path)
 }
 
-func BenchmarkUpdateOneOf3000(b *testing.B) {
-	s := mustOpen(b, place(b))
-	mustUpdate(b, s, func(w *Wishes) {
-		for i := range 1000 {
-			k := app.ServiceKey{App: "shop", Service: fmt.Sprint("s", i)}
-			w.Services[k] = app.Service{App: k.App, Name: k.Service, Split: app.Split{By: app.ByIP, Shares: map[string]float64{"v1": 1}}}
-			for j := range 3 {
-				v := version("v" + fmt.Sprint(j))
-				v.Key.Service = k.Service
-				w.Versions[v.Key] = v
-			}
+// thousands are 1,000 services of 3 versions.
+func thousands() Wishes {
+	w := nothing()
+	for i := range 1000 {
+		k := app.ServiceKey{App: "shop", Service: fmt.Sprint("s", i)}
+		w.Services[k] = app.Service{App: k.App, Name: k.Service, Split: app.Split{By: app.ByIP, Shares: map[string]float64{"v1": 1}}}
+		for j := range 3 {
+			v := version(fmt.Sprint("v", j))
+			v.Key.Service = k.Service
+			w.Versions[v.Key] = v
 		}
-	})
-	n := 0
-	for b.Loop() {
-		n++
-		mustUpdate(b, s, func(w *Wishes) {
-			k := app.ServiceKey{App: "shop", Service: fmt.Sprint("s", n%1000)}.Version("v1")
-			v := w.Versions[k]
-			v.Serving = !v.Serving
-			w.Versions[k] = v
+	}
+	return w
+}
+
+// One version of 3,000 changes: on the disk of the temporary folder, on one that
+// need not sync, and without any.
+func BenchmarkUpdate(b *testing.B) {
+	for name, s := range map[string]*Store{"disk": mustOpen(b, place(b)), "quick": mustOpen(b, quickPlace(b)), "memory": Memory()} {
+		b.Run(name, func(b *testing.B) {
+			if err := s.Replace(thousands()); err != nil {
+				b.Fatal(err)
+			}
+			b.ReportAllocs()
+			for n := 0; b.Loop(); n++ {
+				mustUpdate(b, s, func(w *Wishes) {
+					k := app.ServiceKey{App: "shop", Service: fmt.Sprint("s", n%1000)}.Version("v1")
+					v := w.Versions[k]
+					v.Serving = !v.Serving
+					w.Versions[k] = v
+				})
+			}
 		})
+	}
+}
+
+func BenchmarkOpen(b *testing.B) {
+	path := place(b)
+	s := mustOpen(b, path)
+	if err := s.Replace(thousands()); err != nil {
+		b.Fatal(err)
+	}
+	s.Close()
+	for b.Loop() {
+		s, err := Open(path, Config{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		s.Close()
+	}
+}
+
+func BenchmarkSnapshot(b *testing.B) {
+	s := Memory()
+	if err := s.Replace(thousands()); err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if err := s.Snapshot(io.Discard); err != nil {
+			b.Fatal(err)
+		}
 	}
 }

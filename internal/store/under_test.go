@@ -119,7 +119,7 @@ func TestManyAtOnce(t *testing.T) {
 	t.Parallel()
 	path := quickPlace(t)
 	s := mustOpen(t, path)
-	const writers, each = 4, 25
+	const writers, each = 4, 15
 	var all sync.WaitGroup
 	for n := range writers {
 		all.Go(func() {
