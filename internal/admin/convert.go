@@ -34,7 +34,7 @@ func splitOf(s app.Split) Split {
 func versionOf(v app.Version, split app.Split, running []control.Instance, status Status) Version {
 	w := Version{
 		App: v.App, Service: v.Service, Version: v.Version,
-		Serving: v.Serving, Share: split.Shares[v.Version], Running: len(running),
+		Serving: v.Serving, Share: split.Shares[v.Version],
 		Built: v.Artifact.ID != "", Build: v.Artifact.ID, Source: v.Source,
 		Runtime: v.Recipe.Runtime, Entrypoint: v.Recipe.Entrypoint, Created: v.CreatedAt.UTC(),
 		Scaling: scalingOf(v.Scaling), Resources: Resources{v.Resources.CPU, v.Resources.MemoryGB, v.Resources.DiskGB},
@@ -43,6 +43,9 @@ func versionOf(v app.Version, split app.Split, running []control.Instance, statu
 	}
 	for _, i := range running {
 		w.Sockets += i.Sockets
+		if i.State != app.Stopped {
+			w.Running++
+		}
 		if i.State == app.Ready {
 			w.Ready++
 		}

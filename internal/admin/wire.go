@@ -66,7 +66,7 @@ type Version struct {
 	Serving bool      `json:"serving"` // it should run
 	Share   float64   `json:"share"`   // of its service's traffic, 0 to 1
 	Ready   int       `json:"ready"`   // instances that take traffic
-	Running int       `json:"running"` // instances, whatever their state
+	Running int       `json:"running"` // instances that are not stopped
 	Sockets int       `json:"sockets"`
 	Built   bool      `json:"built"`
 	Runtime string    `json:"runtime"`
