@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"holdfast/internal/admin"
@@ -48,15 +49,17 @@ func (r *remote) follow(ctx context.Context, s *screen, op admin.Operation) (adm
 	reading, enough := context.WithCancel(ctx)
 	defer enough()
 	read := make(chan struct{})
-	go func() {
-		defer close(read)
-		// What cannot be shown of the log is no reason to stop waiting: the
-		// operation's own failure holds its last lines.
-		_ = r.OperationLog(reading, op.ID, true, func(l admin.LogLine) error {
-			_, err := fmt.Fprintln(s, l.Text)
-			return err
-		})
-	}()
+	show := sync.OnceFunc(func() { // below the first step, not above it
+		go func() {
+			defer close(read)
+			// What cannot be shown of the log is no reason to stop waiting: the
+			// operation's own failure holds its last lines.
+			_ = r.OperationLog(reading, op.ID, true, func(l admin.LogLine) error {
+				_, err := fmt.Fprintln(s, l.Text)
+				return err
+			})
+		}()
+	})
 	stage := ""
 	last, err := r.Follow(ctx, op.ID, func(now admin.Operation) {
 		if now.Done() {
@@ -67,7 +70,9 @@ func (r *remote) follow(ctx context.Context, s *screen, op admin.Operation) (adm
 		}
 		stage = now.Stage
 		s.begin("%s", stageNow(now))
+		show()
 	})
+	show() // where there was no step, so that there is an end to wait for
 	select {
 	case <-read:
 	case <-time.After(logPatience):
@@ -95,13 +100,13 @@ func (r *remote) follow(ctx context.Context, s *screen, op admin.Operation) (adm
 
 // stageNow says what a stage does.
 func stageNow(op admin.Operation) string {
-	switch op.Stage {
-	case "building":
+	switch {
+	case op.Stage == "building":
 		return "Building " + target(op)
-	case "starting":
-		return "Waiting until enough of " + target(op) + " is ready"
+	case op.Instance != "":
+		return "Waiting until another takes its place"
 	}
-	return target(op) + " is " + op.Stage
+	return "Waiting until enough instances are ready"
 }
 
 // stageDone says that it has been done.

@@ -67,7 +67,8 @@ func (r *remote) asks(run func(ctx context.Context, args []string) error) func(*
 		defer stop()
 		context.AfterFunc(ctx, stop) // from here on a signal has its usual meaning
 		err := told(run(ctx, args))
-		if errors.Is(err, context.Canceled) {
+		var p *problem
+		if errors.Is(err, context.Canceled) && !errors.As(err, &p) {
 			return &problem{what: "interrupted", err: err}
 		}
 		return err
