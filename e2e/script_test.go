@@ -20,7 +20,8 @@ func TestScripts(t *testing.T) {
 	t.Cleanup(func() { busy.Close() }) // after the scripts, which run in parallel
 	_, port, _ := net.SplitHostPort(busy.Addr().String())
 	testscript.Run(t, testscript.Params{
-		Dir: "testdata",
+		Dir:  "testdata",
+		Cmds: commands,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("PATH", filepath.Dir(program)+string(os.PathListSeparator)+os.Getenv("PATH"))
 			env.Setenv("BIN", filepath.Dir(program))
@@ -31,7 +32,10 @@ func TestScripts(t *testing.T) {
 			env.Setenv("GOFLAGS", "")
 			env.Setenv("NO_COLOR", "1")
 			env.Setenv("BUSY", port)
-			return nil
+			env.Setenv("GORACE", "atexit_sleep_ms=0") // as in command
+			give(env)
+			// A copy, since a deploy looks at what it uploads.
+			return os.CopyFS(filepath.Join(env.WorkDir, "echo"), os.DirFS("../examples/echo"))
 		},
 	})
 }
