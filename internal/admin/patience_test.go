@@ -83,20 +83,21 @@ func TestALongPollIsBounded(t *testing.T) {
 }
 
 func TestFollowSurvivesARestart(t *testing.T) {
-	bubble(t, func(t *testing.T, w *world, network *pipes) {
-		network2 := &pipes{}
-		stop := network2.listen(w.door)
-		transport := &http.Transport{DialContext: network2.dial}
+	bubble(t, func(t *testing.T, w *world, _ *pipes) {
+		network := &pipes{}
+		first := network.listen(w.door)
+		transport := &http.Transport{DialContext: network.dial}
 		w.HTTP = &http.Client{Transport: transport}
 		w.under("op")
+		second := make(chan func(), 1)
 		go func() {
 			time.Sleep(10 * time.Second)
 			close(w.goodbye) // as the server does first
 			time.Sleep(time.Second)
-			stop()
+			first()
 			time.Sleep(40 * time.Second)
 			w.clerk.finish("op", app.StageDone, nil)
-			stop = network2.listen(w.door)
+			second <- network.listen(w.door)
 		}()
 		begin := time.Now()
 		op, err := w.Follow(t.Context(), "op", nil)
@@ -104,7 +105,7 @@ func TestFollowSurvivesARestart(t *testing.T) {
 			t.Errorf("%+v, %v after %v", op, err, d)
 		}
 		transport.CloseIdleConnections()
-		stop()
+		(<-second)()
 	})
 }
 

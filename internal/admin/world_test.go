@@ -37,6 +37,7 @@ type world struct {
 	sockets *tunnel.Set
 	house   *house
 	goodbye chan struct{}
+	tokens  *auth.Tokens
 	token   string
 }
 
@@ -57,12 +58,18 @@ func newWorld(t *testing.T) *world {
 	w.sockets = tunnel.New(tunnel.Config{Portable: true}, slog.New(slog.DiscardHandler))
 	w.clerk = &clerk{store: w.store}
 	w.house = &house{dir: w.dir}
-	w.door = New(
-		Engine{Control: w.clerk, Store: w.store, Sources: w.sources, Sockets: w.sockets, House: w.house},
-		Config{Tokens: tokens, Hosts: []string{"cupboard.lan", "*.home.example"}, Goodbye: w.goodbye, Log: slog.New(slog.DiscardHandler)},
-	)
+	w.tokens = tokens
+	w.open(w.clerk)
 	w.Client = &Client{Token: w.token, By: "anna"}
 	return w
+}
+
+// open makes the door, before one control or another.
+func (w *world) open(c Control) {
+	w.door = New(
+		Engine{Control: c, Store: w.store, Sources: w.sources, Sockets: w.sockets, House: w.house},
+		Config{Tokens: w.tokens, Hosts: []string{"cupboard.lan", "*.home.example"}, Goodbye: w.goodbye, Log: slog.New(slog.DiscardHandler)},
+	)
 }
 
 // reachable is a world behind a loopback address.
