@@ -39,14 +39,13 @@ const (
 
 // Config is what the door is told once.
 type Config struct {
-	Tokens  *auth.Tokens
-	Hosts   []string        // names of this server besides localhost and addresses, without port; *.example.org is any below
+	Guard   *auth.Guard     // lets in who may
 	Goodbye <-chan struct{} // closed when the server ends: streams and long polls end then; nil: never
 	Log     *slog.Logger
 }
 
-// New is the door: a handler for everything below Prefix. Every request needs
-// one of cfg.Tokens. All that wait or take long are bounded in number, and
+// New is the door: a handler for everything below Prefix. Every request must
+// pass cfg.Guard. All that wait or take long are bounded in number, and
 // clients that do not read or send are cut off.
 func New(e Engine, cfg Config) http.Handler {
 	d := &door{Engine: e, cfg: cfg, waiters: make(chan struct{}, waitersMax), puts: make(chan struct{}, putsMax), restores: make(chan struct{}, 1)}

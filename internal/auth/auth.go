@@ -1,8 +1,9 @@
 // Package auth knows who is calling: it keeps the bearer tokens that a server
 // accepts. There is one that the server makes for whoever may read its data
 // directory, and any number with names, for people and machines elsewhere. It
-// knows nothing of HTTP beyond the header that carries a token, and nothing of
-// what a caller may do: every token may do everything. Start at Open and Who.
+// knows nothing of
+// what a caller may do: every token may do everything. Start at Open, Who and
+// Guard.
 package auth
 
 import (

@@ -253,7 +253,7 @@ func (s *Server) openDoor() error {
 		Sockets: s.tunnels,
 		House:   house{s},
 	}, admin.Config{
-		Tokens:  tokens,
+		Guard:   auth.NewGuard(tokens),
 		Goodbye: s.deploys.Done(),
 		Log:     s.cfg.Log.With("room", "admin"),
 	})
