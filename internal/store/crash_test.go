@@ -264,6 +264,43 @@ func TestDamageIsRefusedOrHarmless(t *testing.T) {
 	}
 }
 
+// A disk may say that it wrote a page and not do it; what is there then is an older
+// page, right in itself. In a small file one page can be all of a former state.
+func TestAWriteThatNeverArrived(t *testing.T) {
+	t.Parallel()
+	path := quickPlace(t)
+	s := mustOpen(t, path)
+	var states [][]byte
+	for n := range 20 {
+		mustUpdate(t, s, func(w *Wishes) {
+			w.Apps["shop"] = app.Application{ID: "shop", Dispatch: make([]app.DispatchRule, 1+n%3)}
+		})
+		states = append(states, read(t, path))
+	}
+	s.Close()
+	good := states[len(states)-1]
+	told, err := readBytes(good, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := os.Getpagesize()
+	refused := 0
+	for i, older := range states {
+		for at := 0; at < len(good); at += page {
+			image := bytes.Clone(good)
+			copy(image[at:at+page], older[at:])
+			if c, err := readBytes(image, 1); err != nil {
+				refused++
+			} else if !maps.EqualFunc(c.records, told.records, bytes.Equal) {
+				t.Errorf("page at %d of state %d: believed, with %s", at, i, c.records)
+			}
+		}
+	}
+	if refused == 0 {
+		t.Error("nothing was refused")
+	}
+}
+
 // damage is a copy of good, damaged.
 func damage(r *rand.Rand, good, older []byte) ([]byte, string) {
 	page := os.Getpagesize()

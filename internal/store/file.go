@@ -33,7 +33,8 @@ import (
 // either may be lost.
 //
 // Each record has a checksum, and a digest over all of them is exchanged in the
-// same transaction. Opening reads the whole file, by image.go and not by bbolt,
+// same transaction and names it. So a page that was said to be written and was not
+// is noticed, although it is right in itself. Opening reads the whole file, by image.go and not by bbolt,
 // and believes it when every page, every checksum and the digest agree. From then
 // on Wishes are served from memory.
 //
@@ -82,6 +83,7 @@ type disk struct {
 	inUse  int64       // bytes of the file that it must at least have
 	sums   map[id]sum  // of each record that was acknowledged
 	digest digest      // of all of them
+	about  string      // what the file says of them
 
 	between func() // for tests: called between the two transactions of a write
 }
@@ -183,7 +185,7 @@ func (d *disk) open(c contents) error {
 	if err != nil {
 		return err
 	}
-	d.db, d.file, d.inUse, d.digest = db, file, c.size, c.digest
+	d.db, d.file, d.inUse, d.digest, d.about = db, file, c.size, c.digest, c.about
 	err = guarded(func() (err error) {
 		if d.info, err = file.Stat(); err != nil {
 			return err
@@ -209,7 +211,7 @@ func (d *disk) open(c contents) error {
 func (d *disk) unchanged(tx *bolt.Tx) error {
 	i := id{bucketFile, keyDigest}
 	b := tx.Bucket([]byte(i.bucket))
-	if b == nil || !bytes.Equal(b.Get([]byte(i.key)), sealed(i, []byte(d.digest.String()))) {
+	if b == nil || !bytes.Equal(b.Get([]byte(i.key)), sealed(i, []byte(d.about))) {
 		return errors.New("the file changed while it was in use")
 	}
 	return nil
@@ -218,7 +220,8 @@ func (d *disk) unchanged(tx *bolt.Tx) error {
 // commit makes changes in a transaction, after which the file holds all, and
 // confirms it with a second one.
 func (d *disk) commit(changes []change, all digest) error {
-	return guarded(func() error {
+	var about string
+	err := guarded(func() error {
 		err := transact(d.db, func(tx *bolt.Tx) error {
 			if err := d.unchanged(tx); err != nil {
 				return err
@@ -237,7 +240,8 @@ func (d *disk) commit(changes []change, all digest) error {
 					return err
 				}
 			}
-			return putAbout(tx, keyDigest, all.String())
+			about = all.in(tx.ID())
+			return putAbout(tx, keyDigest, about)
 		})
 		if err != nil {
 			return err
@@ -250,7 +254,15 @@ func (d *disk) commit(changes []change, all digest) error {
 			return nil
 		})
 	})
+	if err == nil {
+		d.about = about
+	}
+	return err
 }
+
+// in is what the file says of its records: their digest, and the transaction that
+// wrote it. The next one only confirms it.
+func (d digest) in(txid int) string { return fmt.Sprint(d, " ", txid) }
 
 // putAbout stores what is known about the file itself.
 func putAbout(tx *bolt.Tx, key, value string) error {
@@ -389,7 +401,7 @@ func fill(tx *bolt.Tx, r records, format int) error {
 	}
 	return errors.Join(
 		putAbout(tx, keyFormat, strconv.Itoa(format)),
-		putAbout(tx, keyDigest, r.digest().String()))
+		putAbout(tx, keyDigest, r.digest().in(tx.ID())))
 }
 
 func syncDir(dir string) error {
@@ -405,6 +417,7 @@ type contents struct {
 	format  int
 	records records
 	digest  digest
+	about   string // the digest as it is in the file
 	settled bool
 	size    int64
 }
@@ -468,8 +481,7 @@ func readBytes(b []byte, newest int) (contents, error) {
 	if c.format, err = checkFormat(format, newest); err != nil {
 		return contents{}, err
 	}
-	want, err := about(keyDigest)
-	if err != nil {
+	if c.about, err = about(keyDigest); err != nil {
 		return contents{}, err
 	}
 	c.records = make(records, len(im.stored))
@@ -479,9 +491,9 @@ func readBytes(b []byte, newest int) (contents, error) {
 		}
 	}
 	c.digest = c.records.digest()
-	if c.digest.String() != want {
-		n, _, _ := strings.Cut(want, " ")
-		return contents{}, fmt.Errorf("%w: its records are not those written together (%d of %s)", ErrDamaged, c.digest.count, n)
+	if c.about != c.digest.in(int(im.txid)) && c.about != c.digest.in(int(im.txid)-1) {
+		n, _, _ := strings.Cut(c.about, " ")
+		return contents{}, fmt.Errorf("%w: its records are not those of its last transaction (%d of %s)", ErrDamaged, c.digest.count, n)
 	}
 	return c, nil
 }

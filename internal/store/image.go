@@ -53,6 +53,7 @@ type image struct {
 	stored  map[id][]byte // every value, with its seal; shares the file's bytes
 	settled bool          // both meta pages lead to it: one may be lost
 	size    int64         // bytes of the file that are in use
+	txid    uint64        // of the latest transaction
 }
 
 type meta struct {
@@ -103,6 +104,7 @@ func readImage(b []byte) (image, error) {
 		stored:  map[id][]byte{},
 		settled: ok0 && ok1 && first.root == second.root && max(first.txid, second.txid)-min(first.txid, second.txid) == 1,
 		size:    int64(m.highWater * m.pageSize),
+		txid:    m.txid,
 	}
 	w := walk{b: b, pageSize: m.pageSize, highWater: m.highWater, seen: make([]bool, m.highWater)}
 	w.seen[0], w.seen[1] = true, true
