@@ -31,18 +31,23 @@ type served struct {
 // startServer starts `holdfast serve` on free ports with its state in data, and
 // waits until commands find it. args come last and so win.
 func startServer(dir, data string, environ []string, args ...string) (*served, error) {
-	s := &served{data: data, log: newOutput(), done: make(chan struct{})}
+	cmd := exec.Command(program, append([]string{"serve", "--data=" + data, "--listen=127.0.0.1:0", "--admin=127.0.0.1:0"}, args...)...)
+	cmd.Dir, cmd.Env = dir, environ
+	return startServing(cmd, data)
+}
+
+// startServing starts a command that becomes a server.
+func startServing(cmd *exec.Cmd, data string) (*served, error) {
+	s := &served{cmd: cmd, data: data, log: newOutput(), done: make(chan struct{})}
 	// What a server that was killed left behind is not ours to wait for.
 	os.Remove(filepath.Join(data, "admin.json"))
-	s.cmd = exec.Command(program, append([]string{"serve", "--data=" + data, "--listen=127.0.0.1:0", "--admin=127.0.0.1:0"}, args...)...)
-	s.cmd.Dir, s.cmd.Env = dir, environ
-	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := s.cmd.Start(); err != nil {
+	cmd.Stdout, cmd.Stderr = s.log, s.log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
 	go func() {
-		s.cmd.Wait()
+		cmd.Wait()
 		s.log.end()
 		close(s.done)
 	}()

@@ -61,7 +61,11 @@ func newServer(c config.Config, requests, operators net.Listener, log *slog.Logg
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(c.Data, 0o711); err != nil { // what is in it has modes of its own; apps may run as another user
+	mode := os.FileMode(0o700)
+	if c.User != "" {
+		mode = 0o711 // the apps' user passes through, and sees nothing
+	}
+	if err := os.MkdirAll(c.Data, mode); err != nil {
 		return nil, &problem{what: fmt.Sprintf("the data directory cannot be made: %v", err), err: err, next: "Name another with --data=DIR."}
 	}
 	s, err := server.New(server.Config{
