@@ -5,11 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
+
+	"holdfast/internal/app"
+	"holdfast/internal/server"
 )
 
 func newBackup() *cobra.Command {
@@ -63,42 +67,87 @@ func (r *remote) backup(ctx context.Context, name string) error {
 func newRestore() *cobra.Command {
 	var r remote
 	var yes bool
+	var data string
 	cmd := &cobra.Command{
 		Use:   "restore FILE",
 		Short: "Make the server what it was when a backup was taken",
 		Long: `Has the server take back all that it was told when the backup was taken: services,
 versions, traffic. What it was told since is gone. Versions that run and are in the
 backup go on running; others are built from their sources again. A hyphen is
-standard input.`,
-		Example:           "  holdfast restore holdfast-2026-11-22.tar\n  zcat backup.tar.gz | holdfast restore - --yes",
+standard input.
+
+With --data the data directory of a server that does not run is restored: the way back
+when its file is damaged. What was there stays beside it.`,
+		Example: `  holdfast restore holdfast-2026-11-22.tar
+  zcat backup.tar.gz | holdfast restore - --yes
+  holdfast restore holdfast-2026-11-22.tar --data=/var/lib/holdfast`,
 		Args:              exactly(1, "restore takes the file of a backup"),
 		ValidArgsFunction: completeFiles,
-		RunE: r.asks(func(ctx context.Context, args []string) error {
-			in := os.Stdin
-			if args[0] == "-" && term.IsTerminal(int(os.Stdin.Fd())) {
-				return misuse{fmt.Errorf("restore -: a backup has to come through a pipe")}
-			}
-			if args[0] != "-" {
-				f, err := os.Open(args[0])
-				if err != nil {
-					return &problem{what: err.Error(), err: err}
-				}
-				defer f.Close()
-				in = f
-			}
-			if err := sure(yes, "Replace all that %s was told?", r.found.url); err != nil {
-				return err
-			}
-			op, err := r.Restore(ctx, in)
-			if err != nil {
-				return err
-			}
-			return r.await(ctx, op, "Restored "+args[0])
-		}),
+	}
+	online := r.asks(func(ctx context.Context, args []string) error {
+		in, err := openBackup(args[0])
+		if err != nil {
+			return err
+		}
+		defer in.Close()
+		if err := sure(yes, "Replace all that %s was told?", r.found.url); err != nil {
+			return err
+		}
+		op, err := r.Restore(ctx, in)
+		if err != nil {
+			return err
+		}
+		return r.await(ctx, op, "Restored "+args[0])
+	})
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if data != "" {
+			return restoreInto(cmd.Context(), data, args[0], yes)
+		}
+		return online(cmd, args)
 	}
 	r.flags(cmd)
 	yesFlag(cmd, &yes)
+	cmd.Flags().StringVar(&data, "data", "", "restore the data directory of a server that does not run")
 	return cmd
+}
+
+// openBackup opens the file of a backup; a hyphen is standard input.
+func openBackup(name string) (*os.File, error) {
+	if name == "-" {
+		if term.IsTerminal(int(os.Stdin.Fd())) {
+			return nil, misuse{errors.New("restore -: a backup has to come through a pipe")}
+		}
+		return os.Stdin, nil
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, &problem{what: err.Error(), err: err}
+	}
+	return f, nil
+}
+
+// restoreInto restores the data directory of a server that does not run.
+func restoreInto(ctx context.Context, data, name string, yes bool) error {
+	in, err := openBackup(name)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	if err := sure(yes, "Replace all that is kept in %s?", data); err != nil {
+		return err
+	}
+	former, err := server.RestoreInto(ctx, data, in, slog.New(slog.NewTextHandler(os.Stderr, nil)))
+	if errors.Is(err, app.ErrBusy) {
+		return &problem{what: err.Error(), err: err, next: "Its server runs: leave --data out to restore it while it serves, or stop it first."}
+	}
+	if err != nil {
+		return &problem{what: fmt.Sprintf("restore %s: %v", data, err), err: err}
+	}
+	newScreen(os.Stdout).done("Restored %s; holdfast serve --data=%s begins from there", name, data)
+	if former != "" {
+		fmt.Printf("What was there is kept as %s\n", former)
+	}
+	return nil
 }
 
 func completeFiles(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
