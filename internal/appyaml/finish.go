@@ -32,6 +32,9 @@ func (r *reader) finishAffinity() {
 	case above != nil:
 		r.v.Affinity = *above
 	}
+	if n := r.seen["beta_settings.holdfast.rebalance"]; n != nil && r.v.Affinity && r.v.Rebalance {
+		r.warn(n.key, "holdfast.rebalance has no effect with session_affinity: its cookie leads clients back to where they were")
+	}
 }
 
 func (r *reader) finishEndpoints() {

@@ -47,6 +47,7 @@ func (c *Controller) planLocked(ctx context.Context, now time.Time, k app.Key) [
 		w.Up = v.lost
 	}
 	wished := c.wishes.Versions[k]
+	var busy map[string]int
 	switch {
 	case c.closing:
 		w.Hurry, w.Down = true, app.ShuttingDown
@@ -55,6 +56,7 @@ func (c *Controller) planLocked(ctx context.Context, now time.Time, k app.Key) [
 			return nil // it was asked for in this moment: the next look knows
 		}
 		w.Want, w.Down = v.want, app.ScaledDown
+		busy = c.busyLocked(k, w.Want)
 		if !c.thereLocked(wished) {
 			w.Pause = now.Add(lookEvery) // until it is built
 		}
@@ -73,7 +75,7 @@ func (c *Controller) planLocked(ctx context.Context, now time.Time, k app.Key) [
 			facts = append(facts, fact{
 				ID: i.ID, State: i.State, Cause: i.Cause, Born: i.Born,
 				Expires: c.cfg.Maintenance.due(expires(i.ID, i.Born, v.MaxAge), now),
-				Until:   i.Until, Idle: i.idle, Load: i.load,
+				Until:   i.Until, Idle: i.idle, Load: i.load, Busy: busy[i.ID],
 				Exited: i.exited, Stopping: i.stopping || now.Before(i.retry),
 				Sick: i.sick, Asked: asked[i.ID] == app.VerbRestart, Unwanted: asked[i.ID] == app.VerbDelete,
 			})
@@ -96,6 +98,9 @@ func (c *Controller) planLocked(ctx context.Context, now time.Time, k app.Key) [
 			}
 			acts = append(acts, c.stopLocked(i))
 		}
+	}
+	if wished.Serving && !c.closing {
+		acts = append(acts, c.rebalanceLocked(now, wished)...)
 	}
 	return acts
 }
@@ -266,10 +271,12 @@ func (c *Controller) nextLocked(now time.Time) time.Time {
 			at(i.Since.Add(stoppedKept))
 		}
 	}
-	for _, v := range c.versions {
+	for k, v := range c.versions {
 		at(v.past.pause())
 		at(v.failed.pause())
-		at(v.load.next())
+		if wished := c.wishes.Versions[k]; wished.Serving {
+			at(c.measureNextLocked(now, wished, v))
+		}
 	}
 	for _, e := range c.efforts {
 		at(e.until)

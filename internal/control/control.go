@@ -143,6 +143,7 @@ type version struct {
 	ready   bool      // one instance was ready, ever
 	want    int       // how many there should be, at the latest look; 0: not known yet
 	load    history   // by which that was decided
+	shed    time.Time // when sockets of it were last moved to a fresh instance
 	lost    app.Cause // of the latest failure, until as many as wanted are ready
 	up      app.Cause // why its first instances are started; "": a deploy
 	there   string    // id of its artifact, once the builder has been seen to have it
@@ -159,7 +160,8 @@ type instance struct {
 	exited   bool // by itself, or never came to be
 	stable   bool // was ready for stableAfter
 	idle     time.Time
-	load     int
+	load     int // requests and sockets
+	sockets  int
 
 	// How it feels, as the probe says.
 	watch     context.CancelFunc // ends the watch; nil: not watched

@@ -31,8 +31,10 @@ type house struct {
 	s     *store.Store
 	plane *plane
 	apps  *apps
-	c     *control.Controller
-	leave func() error // ends Run, and returns what it returned
+
+	router control.Router // nil: plane
+	c      *control.Controller
+	leave  func() error // ends Run, and returns what it returned
 
 	mu     sync.Mutex // guards the following
 	events []control.Event
@@ -65,7 +67,11 @@ func (h *house) move(d driver.Driver, cfg control.Config) {
 		defer h.mu.Unlock()
 		h.events = append(h.events, e)
 	}
-	h.c = control.New(d, h.plane, h.s, cfg)
+	r := h.router
+	if r == nil {
+		r = h.plane
+	}
+	h.c = control.New(d, r, h.s, cfg)
 	ctx, cancel := context.WithCancel(h.t.Context())
 	done := make(chan error, 1)
 	go func() { done <- h.c.Run(ctx) }()
@@ -121,6 +127,13 @@ func (h *house) told(states ...app.State) (all []control.Event) {
 		}
 	}
 	return all
+}
+
+// forget drops the events, for a controller that begins anew with what runs.
+func (h *house) forget() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.events = nil
 }
 
 // causes returns the causes with which a state was entered, in order.
@@ -187,6 +200,9 @@ type plane struct {
 	sets   int
 	load   map[string]router.Load
 	watch  func(router.Routes) // sees each value that is set
+	busy   map[string]int      // of the sockets, by instance
+	shed   []shed
+	looks  int
 }
 
 func (p *plane) Set(r router.Routes) {
@@ -210,6 +226,7 @@ func (p *plane) see(fn func(router.Routes)) {
 func (p *plane) Load() map[string]router.Load {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.looks++
 	load := map[string]router.Load{}
 	for id, l := range p.load {
 		load[id] = l
@@ -217,10 +234,44 @@ func (p *plane) Load() map[string]router.Load {
 	return load
 }
 
+// counted is how often a controller has looked.
+func (p *plane) counted() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.looks
+}
+
 func (p *plane) carry(id string, sockets int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.load[id] = router.Load{Sockets: sockets}
+}
+
+// Busy is what the test says.
+func (p *plane) Busy(id string) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.busy[id]
+}
+
+// Shed closes what it is asked to close at once, and remembers it.
+func (p *plane) Shed(id string, n int, cause app.Cause) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l := p.load[id]
+	n = min(n, l.Sockets)
+	l.Sockets -= n
+	p.load[id] = l
+	p.shed = append(p.shed, shed{id, n, cause, time.Now()})
+	return n
+}
+
+// shed is one portion of sockets that were closed.
+type shed struct {
+	instance string
+	n        int
+	cause    app.Cause
+	at       time.Time
 }
 
 // service is the shop's default service, as it was set last.

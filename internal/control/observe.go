@@ -84,7 +84,7 @@ func (c *Controller) observeLocked(ctx context.Context, now time.Time, running [
 	for _, i := range c.sortedLocked() {
 		c.feelLocked(ctx, i, now)
 		carried := load[i.ID]
-		i.load = carried.Requests + carried.Sockets
+		i.load, i.sockets = carried.Requests+carried.Sockets, carried.Sockets
 		switch {
 		case i.State != app.Draining || i.load > 0:
 			i.idle = time.Time{}
@@ -106,21 +106,11 @@ func (c *Controller) observeLocked(ctx context.Context, now time.Time, running [
 			v.want, v.load = 0, history{}
 			continue
 		}
-		v.want, v.load = scale(now, v.Scaling, v.Resources.CPU, v.load, c.gaugesLocked(k))
+		c.scaleLocked(now, v)
 		if c.readyLocked(k) >= v.want {
 			v.reached, v.lost = true, ""
 		}
 	}
-}
-
-// gaugesLocked is what the scaler should know of a version's instances.
-func (c *Controller) gaugesLocked(k app.Key) (all []gauge) {
-	for _, i := range c.instances {
-		if i.Key == k && i.State != app.Stopped {
-			all = append(all, gauge{i.ID, i.Born, i.State < app.Draining, i.load, i.used})
-		}
-	}
-	return all
 }
 
 func (c *Controller) versionLocked(k app.Key) *version {

@@ -59,6 +59,7 @@ type fact struct {
 	Until    time.Time // Draining: what it still carries then is cut
 	Idle     time.Time // Draining: it carries nothing since; zero: it does
 	Load     int       // open requests and sockets
+	Busy     int       // those of them that are in use; 0 while nobody has to leave for want of wishes
 	Exited   bool      // by itself
 	Stopping bool      // a stop is under way
 	Sick     bool      // liveness failed
@@ -76,7 +77,7 @@ type fact struct {
 // the sick, those that an operator wants gone, and those that never got ready in
 // time. Of those that may go, the
 // old and those that an operator wants replaced, one at a time is let go; the
-// others are kept. Too many kept: the idlest leave. Too few: some are started,
+// others are kept. Too many kept: those with the fewest and idlest connections leave. Too few: some are started,
 // within the surge. Those that leave are drained, but a ready one only if
 // enough ready ones remain.
 //
@@ -187,8 +188,10 @@ func choose(now time.Time, w wish, staying []fact) (kept []fact, leaving []leave
 	}
 
 	// What starts has no traffic yet, what is unready gets none; then the idlest.
+	// A connection that is in use weighs twice as much as one that only waits:
+	// the one disturbs somebody, the other is only opened again.
 	slices.SortStableFunc(kept, func(a, b fact) int {
-		return cmp.Or(cmp.Compare(missed(a), missed(b)), cmp.Compare(a.Load, b.Load), a.Born.Compare(b.Born), cmp.Compare(a.ID, b.ID))
+		return cmp.Or(cmp.Compare(missed(a), missed(b)), cmp.Compare(a.Load+a.Busy, b.Load+b.Busy), a.Born.Compare(b.Born), cmp.Compare(a.ID, b.ID))
 	})
 	for len(kept) > max(0, w.Want) {
 		leaving = append(leaving, leaver{kept[0], w.Down})

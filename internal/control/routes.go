@@ -8,10 +8,19 @@ import (
 	"holdfast/internal/router"
 )
 
-// Router is what control needs of the data plane: one value down, one value up.
+// Router is what control needs of the data plane: one value down, one value up;
+// and the two ways to speak of single sockets.
 type Router interface {
 	Set(router.Routes)
 	Load() map[string]router.Load
+
+	// Busy is how many of the instance's sockets are in use. It may be called
+	// with locks held.
+	Busy(instance string) int
+
+	// Shed closes at most n of the instance's sockets, the idlest, for cause, and
+	// returns how many.
+	Shed(instance string, n int, cause app.Cause) int
 }
 
 // routesLocked builds what the router should know now: every instance in every
