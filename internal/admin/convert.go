@@ -58,6 +58,9 @@ func scalingOf(s app.Scaling) Scaling {
 }
 
 func instanceOf(i control.Instance) Instance {
+	if math.IsNaN(i.CPU) || math.IsInf(i.CPU, 0) { // no JSON has them
+		i.CPU = 0
+	}
 	return Instance{
 		ID: i.ID, App: i.Key.App, Service: i.Key.Service, Version: i.Key.Version, Addr: i.Addr,
 		State: i.State.String(), Cause: string(i.Cause), Since: i.Since.UTC(), Born: i.Born.UTC(), Until: i.Until.UTC(),

@@ -2,8 +2,10 @@ package admin
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -194,5 +196,27 @@ func TestWhatIsNotThereIsSaidSo(t *testing.T) {
 	}
 	if rec := w.ask("GET", Prefix+"status", "", byHeader, strings.Repeat("x", byMax+1)); rec.Code != 400 {
 		t.Errorf("a long name: %d", rec.Code)
+	}
+}
+
+func TestThePageOfTheAPIHasEveryRoute(t *testing.T) {
+	data, err := os.ReadFile("../../docs/admin-api.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := string(data)
+	for _, pattern := range allRoutes {
+		// Two that differ in their last word stand in one line.
+		if stem, ok := strings.CutSuffix(pattern, "/stop"); ok && strings.Contains(page, "`"+stem+"/start` and `…/stop`") {
+			continue
+		}
+		if !strings.Contains(page, "`"+pattern+"`") {
+			t.Errorf("docs/admin-api.md has no `%s`", pattern)
+		}
+	}
+	for _, k := range kinds {
+		if !strings.Contains(page, fmt.Sprintf("| `%s` | %d |", k.kind, k.status)) {
+			t.Errorf("docs/admin-api.md does not have %s with %d", k.kind, k.status)
+		}
 	}
 }

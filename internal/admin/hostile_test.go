@@ -125,8 +125,8 @@ func FuzzBodies(f *testing.F) {
 	}
 	f.Add(uint8(1), `{"yaml":"runtime: go\nenv: flex\nmanual_scaling: {instances: 3}","env":{"A":"\u0000"},"tree":"`+strings.Repeat("0", 64)+`"}`)
 	f.Add(uint8(0), `{"files":[{"path":"a","hash":"`+strings.Repeat("0", 64)+`","size":1},{"path":"b","link":"a"}]}`)
+	w := newWorld(f)
 	f.Fuzz(func(t *testing.T, which uint8, body string) {
-		w := newWorld(t)
 		pattern := patterns[int(which)%len(patterns)]
 		method, path := example(pattern)
 		began := time.Now()

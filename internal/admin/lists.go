@@ -37,14 +37,14 @@ func (d *door) services(a *visit) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := d.Store.Wishes()
+	w, status := d.Store.Wishes(), d.House.Status()
 	byService := versionsOf(w)
 	list := []Service{}
 	for k, s := range w.Services {
 		if !f.matches(k.Version(f.Version), f.Instance) {
 			continue
 		}
-		list = append(list, serviceOf(s, byService[k], d.House.Status()))
+		list = append(list, serviceOf(s, byService[k], status))
 	}
 	slices.SortFunc(list, func(a, b Service) int { return cmp.Or(cmp.Compare(a.App, b.App), cmp.Compare(a.Service, b.Service)) })
 	return struct {

@@ -28,7 +28,7 @@ import (
 // sockets and tokens are the real ones; control is a clerk.
 type world struct {
 	*Client
-	t       *testing.T
+	t       testing.TB
 	dir     string
 	door    http.Handler
 	clerk   *clerk
@@ -42,7 +42,7 @@ type world struct {
 }
 
 // newWorld is a world that nobody can reach yet.
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
 	w := &world{t: t, dir: t.TempDir(), store: store.Memory(), goodbye: make(chan struct{})}
 	tokens, err := auth.Open(w.dir)
@@ -73,7 +73,7 @@ func (w *world) open(c Control) {
 }
 
 // reachable is a world behind a loopback address.
-func reachable(t *testing.T) *world {
+func reachable(t testing.TB) *world {
 	t.Helper()
 	w := newWorld(t)
 	s := httptest.NewServer(w.door)
