@@ -59,7 +59,11 @@ func (g *Guard) Admit(r *http.Request) (name string, err error) {
 func (g *Guard) browser(r *http.Request) error {
 	host := hostOf(r.Host)
 	if !g.ours(host) {
-		return &Refusal{http.StatusForbidden, fmt.Sprintf("this server is not called %s", shown(host)), "Ask it by its address or as localhost, or add the name to its configuration."}
+		next := "Ask it by its address, or on its own machine as localhost."
+		if len(g.hosts) > 0 {
+			next = "Ask it by its address, or as " + strings.Join(g.hosts, " or ") + "."
+		}
+		return &Refusal{http.StatusForbidden, fmt.Sprintf("this server is not called %s", shown(host)), next}
 	}
 	foreign := &Refusal{http.StatusForbidden, "the request comes from a page of another site", "Only programs and the server's own pages may ask."}
 	// RFC 6454, 7.3; "null" is a page whose origin is hidden.

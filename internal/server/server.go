@@ -13,7 +13,9 @@ import (
 	"math"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -253,11 +255,25 @@ func (s *Server) openDoor() error {
 		Sockets: s.tunnels,
 		House:   house{s},
 	}, admin.Config{
-		Guard:   auth.NewGuard(tokens),
+		Guard:   auth.NewGuard(tokens, ownNames()...),
 		Goodbye: s.deploys.Done(),
 		Log:     s.cfg.Log.With("room", "admin"),
 	})
 	return nil
+}
+
+// ownNames is what this machine is called by its neighbours, as far as it knows.
+func ownNames() []string {
+	name, err := os.Hostname()
+	if err != nil || name == "" {
+		return nil // it can still be asked by its address
+	}
+	short, _, long := strings.Cut(name, ".")
+	names := []string{short, short + ".local"}
+	if long && name != names[1] {
+		names = append(names, name)
+	}
+	return names
 }
 
 // tidy removes what nobody needs from the disk, until ctx ends.
