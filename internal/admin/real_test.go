@@ -78,6 +78,9 @@ type plane struct{}
 
 func (plane) Set(router.Routes)            {}
 func (plane) Load() map[string]router.Load { return nil }
+func (plane) Busy(string) int              { return 0 }
+
+func (plane) Shed(string, int, app.Cause) int { return 0 }
 
 func inReal(t *testing.T, test func(t *testing.T, w *real)) {
 	t.Helper()
