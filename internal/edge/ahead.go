@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -32,6 +33,11 @@ const (
 	// within a round trip; browsers connect ahead and say nothing for long.
 	firstTime = time.Second
 
+	// restingMax is how many goroutines wait for the next connection to look at:
+	// each has grown the stack that a handshake needs, some 16 KB, which costs
+	// more than to wake it.
+	restingMax = 32
+
 	// firstBytes is how much of them is looked at, in bytes: handshakes fit, and
 	// what is longer is net/http's.
 	firstBytes = 4 << 10
@@ -44,9 +50,11 @@ type door struct {
 	taken func() // called for each connection that is not left
 	log   *slog.Logger
 	left  chan arrival
-	bye   chan struct{} // closed by Close
+	next  chan *net.TCPConn // for who rests
+	bye   chan struct{}     // closed by Close
 
-	firsts sync.Pool // *[firstBytes]byte
+	firsts  sync.Pool // *[firstBytes]byte
+	resting atomic.Int32
 
 	mu      sync.Mutex // guards the following
 	closed  bool
@@ -68,6 +76,7 @@ func newDoor(l net.Listener, ahead Ahead, taken func(), log *slog.Logger) *door 
 		taken:    taken,
 		log:      log,
 		left:     make(chan arrival),
+		next:     make(chan *net.TCPConn),
 		bye:      make(chan struct{}),
 		firsts:   sync.Pool{New: func() any { return new([firstBytes]byte) }},
 		looking:  map[*net.TCPConn]struct{}{},
@@ -78,6 +87,7 @@ func newDoor(l net.Listener, ahead Ahead, taken func(), log *slog.Logger) *door 
 }
 
 func (d *door) accept() {
+	defer close(d.next)
 	for {
 		conn, err := d.Listener.Accept()
 		tcp, ok := conn.(*net.TCPConn)
@@ -88,7 +98,24 @@ func (d *door) accept() {
 			}
 			continue
 		}
-		go d.look(tcp) // ends after firstTime and what Take takes
+		select {
+		case d.next <- tcp:
+		default:
+			go d.lookOn(tcp) // ends when enough others rest, or with accept
+		}
+	}
+}
+
+// lookOn looks at connections, one after the other.
+func (d *door) lookOn(conn *net.TCPConn) {
+	for ok := true; ok; {
+		d.look(conn)
+		if d.resting.Add(1) > restingMax {
+			d.resting.Add(-1)
+			return
+		}
+		conn, ok = <-d.next
+		d.resting.Add(-1)
 	}
 }
 

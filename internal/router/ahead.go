@@ -1,7 +1,6 @@
 package router
 
 import (
-	"bufio"
 	"bytes"
 	"io"
 	"net"
@@ -24,9 +23,6 @@ import (
 // from the connection until the 101 is written to it: so net/http finds the
 // request as it came and there is one place that refuses, waits and explains,
 // ServeHTTP. Where the instance was asked already, ServeHTTP goes on from there.
-//
-// The request is read by net/http's own parser, so that no two readings of one
-// head are possible.
 
 // promptly is how long the straight way waits for the instance. Meanwhile nobody
 // notices whether the client leaves, as net/http does: short, then, and long
@@ -39,12 +35,12 @@ func (r *Router) Take(client *net.TCPConn, first []byte) net.Conn {
 	if r.closed.Load() {
 		return client
 	}
-	s := straights.Get().(*straight)
-	defer straights.Put(s)
-	req := s.request(first)
+	req := openingHandshake(first)
 	if req == nil {
 		return client
 	}
+	s := straights.Get().(*straight)
+	defer straights.Put(s)
 	x := &exchange{r: r, w: &answerWriter{}, req: req, start: time.Now(), socket: true}
 	x.from(tcpAddress(client.RemoteAddr()), tcpAddress(client.LocalAddr()))
 	if !x.find() || !x.enter() || !x.choose() || x.mayOpen() != nil {
@@ -69,8 +65,8 @@ func (r *Router) Take(client *net.TCPConn, first []byte) net.Conn {
 	if err == nil {
 		n, _ = conn.Read(s.answer[:])
 	}
-	h, size := s.switched(x, s.answer[:n])
-	if h == nil {
+	h, size := switched(s.answer[:n])
+	if h == nil || x.checkSwitch(h) != nil {
 		// Slow, in pieces, another answer or none: ServeHTTP's to wait and to tell.
 		conn.SetDeadline(time.Time{})
 		return &begun{TCPConn: client, x: x, instance: conn, early: bytes.Clone(s.answer[:n])}
@@ -91,8 +87,6 @@ func (r *Router) Take(client *net.TCPConn, first []byte) net.Conn {
 // straight is the room that a handshake on the straight way takes meanwhile.
 type straight struct {
 	in, answer [straightBytes]byte
-	src        bytes.Reader
-	buf        *bufio.Reader // reads src
 	out        []byte
 }
 
@@ -101,34 +95,18 @@ type straight struct {
 const straightBytes = 4 << 10
 
 // straights holds room for those under way: *straight.
-var straights = sync.Pool{New: func() any {
-	s := &straight{}
-	s.buf = bufio.NewReaderSize(&s.src, straightBytes)
-	return s
-}}
+var straights = sync.Pool{New: func() any { return new(straight) }}
 
-// request reads what came first on a connection. It is nil for anything but
-// one whole handshake that net/http's server would take, and nothing behind it.
-func (s *straight) request(first []byte) *http.Request {
+// openingHandshake reads what came first on a connection. It is nil for
+// anything but one whole handshake with nothing behind it.
+func openingHandshake(first []byte) *http.Request {
 	if len(first) > straightBytes || !bytes.HasPrefix(first, []byte("GET /")) || !bytes.HasSuffix(first, []byte("\r\n\r\n")) ||
 		!bytes.Contains(first, []byte("\nUpgrade:")) && !bytes.Contains(first, []byte("\nupgrade:")) {
 		return nil // most are told here from handshakes
 	}
-	s.src.Reset(first)
-	s.buf.Reset(&s.src)
-	req, err := http.ReadRequest(s.buf)
-	if err != nil || s.buf.Buffered() > 0 || s.src.Len() > 0 {
+	req := readRequest(string(first))
+	if req == nil {
 		return nil
-	}
-	// The server has checks of its own, in readRequest and serve. That of the
-	// host is find's, which is stricter.
-	if req.Host == "" || req.Header["Content-Length"] != nil || req.Header["Expect"] != nil {
-		return nil
-	}
-	for name := range req.Header {
-		if name == "" || strings.IndexByte(name, ' ') >= 0 {
-			return nil
-		}
 	}
 	if status, _ := handshake(req); status != http.StatusSwitchingProtocols {
 		return nil
@@ -137,20 +115,18 @@ func (s *straight) request(first []byte) *http.Request {
 }
 
 // switched reads an instance's answer. Its headers are nil for anything but a
-// whole 101 that opens the socket, which is size bytes long.
-func (s *straight) switched(x *exchange, answer []byte) (h http.Header, size int) {
+// whole 101, which is size bytes long.
+func switched(answer []byte) (h http.Header, size int) {
 	end := bytes.Index(answer, []byte("\r\n\r\n"))
 	if end < 0 || !bytes.HasPrefix(answer, []byte("HTTP/1.1 101 ")) {
 		return nil, 0
 	}
 	size = end + len("\r\n\r\n")
-	s.src.Reset(answer[:size])
-	s.buf.Reset(&s.src)
-	res, err := http.ReadResponse(s.buf, x.req)
-	if err != nil || s.buf.Buffered() > 0 || s.src.Len() > 0 || x.checkSwitch(res.Header) != nil {
+	line, fields, _ := strings.Cut(string(answer[:size]), "\r\n")
+	if strings.IndexByte(line, '\n') >= 0 {
 		return nil, 0
 	}
-	return res.Header, size
+	return readFields(fields), size
 }
 
 // tcpAddress is the address of a TCP connection's end.

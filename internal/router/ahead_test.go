@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"reflect"
@@ -63,7 +64,7 @@ func TestStraightWay(t *testing.T) {
 		{rule: "two hosts", request: hello + "Host: localhost\r\n", want: "HTTP/1.1 400 "},
 		{rule: "no host", request: strings.Replace(hello, "Host: localhost\r\n", "", 1), want: "HTTP/1.1 400 "},
 		{rule: "an empty host", request: strings.Replace(hello, "Host: localhost", "Host:", 1)},
-		{rule: "a folded line", request: hello + "X-A: b\r\n c\r\n", straight: true},
+		{rule: "a folded line", request: hello + "X-A: b\r\n c\r\n"},
 		{rule: "a blank in a name", request: hello + "X A: b\r\n", want: "HTTP/1.1 400 "},
 		{rule: "a blank before the colon", request: hello + "X-A : b\r\n", want: "HTTP/1.1 400 "},
 		{rule: "a NUL", request: hello + "X-A: \x00\r\n", want: "HTTP/1.1 400 "},
@@ -226,20 +227,21 @@ func readings(head []byte) (all []*http.Request) {
 // FuzzStraightRequest: what goes the straight way is a request that net/http's
 // server takes too, and to it the same one: method, target, host and headers.
 func FuzzStraightRequest(f *testing.F) {
-	for _, add := range []string{
+	for _, line := range []string{
 		"", "Host: x\r\n", "X A: b\r\n", ": x\r\n", "X:\r\n", "X: a\r\n b\r\n", "X: \x80\r\n", "X: \x7f\r\n", "X: a\rb\r\n", "X: a\n", "x: a\nUpgrade: b\n",
 		"Content-Length: 0\r\n", "Transfer-Encoding: identity\r\n", "Transfer-Encoding: chunked\r\n", "Expect: x\r\n", "Trailer: X\r\n", "Pragma: no-cache\r\n", "\tX: b\r\n",
+		"sec-websocket-protocol: a\r\nSEC-WEBSOCKET-PROTOCOL: b\r\n", "\r\n", "\n",
 	} {
-		f.Add([]byte(hello + add + "\r\n"))
+		f.Add("/ws", "localhost", line)
 	}
-	f.Add([]byte(strings.Replace(hello, "/ws", "//x/%zz?a b", 1) + "\r\n"))
-	f.Add([]byte(strings.Replace(hello, "/ws", "/%41\x80", 1) + "\r\n"))
-	f.Add([]byte(strings.Replace(hello, "HTTP/1.1", "HTTP/1.9", 1) + "\r\n"))
-	f.Add([]byte(strings.Replace(hello, "Host: localhost", "Host: a:b@c", 1) + "\r\n"))
-	f.Add([]byte(strings.ReplaceAll(hello, "\r\n", "\n") + "\r\n\r\n"))
-	s := straights.New().(*straight)
-	f.Fuzz(func(t *testing.T, head []byte) {
-		req := s.request(head)
+	f.Add("//x/%zz?a b", "localhost", "")
+	f.Add("/%41\x80?%zz=#?", "localhost", "")
+	f.Add("/a%2Fb%20", "a:b@c", "")
+	f.Add("/ HTTP/1.9\r\nX: GET /", "", "")
+	template := strings.NewReplacer("/ws", "%target", "Host: localhost", "Host: %host").Replace(hello) + "%line\r\n"
+	f.Fuzz(func(t *testing.T, target, host, line string) {
+		head := []byte(strings.NewReplacer("%target", target, "%host", host, "%line", line).Replace(template))
+		req := openingHandshake(head)
 		if req == nil {
 			return
 		}
@@ -252,12 +254,34 @@ func FuzzStraightRequest(f *testing.F) {
 		}
 		want := all[0]
 		if req.Method != want.Method || req.RequestURI != want.RequestURI || req.Proto != want.Proto || req.Host != want.Host ||
-			!reflect.DeepEqual(req.URL, want.URL) || !reflect.DeepEqual(req.Header, want.Header) ||
+			req.URL.Path != want.URL.Path || req.URL.RawQuery != want.URL.RawQuery || !reflect.DeepEqual(req.Header, want.Header) ||
 			want.ContentLength != 0 || len(want.TransferEncoding) > 0 || req.ContentLength != 0 {
 			t.Errorf("%q is\n%+v, to net/http\n%+v", head, req, want)
 		}
 		if status, _ := handshake(want); status != http.StatusSwitchingProtocols {
 			t.Errorf("%q is no handshake to net/http: %d", head, status)
+		}
+	})
+}
+
+// FuzzSwitched: the 101 of the straight way is what net/http reads it to be.
+func FuzzSwitched(f *testing.F) {
+	for _, add := range []string{"", "X: a\r\n b\r\n", "Pragma: no-cache\r\n", "Content-Length: 1\r\n", "Transfer-Encoding: chunked\r\n", "X:\r\nX:y \r\n", ": \r\n", "\n"} {
+		f.Add([]byte(agreed + add + "\r\n\x81\x00"))
+	}
+	f.Add([]byte("HTTP/1.1 101 \nX: y\r\n\r\n"))
+	f.Fuzz(func(t *testing.T, answer []byte) {
+		h, size := switched(answer)
+		if h == nil {
+			return
+		}
+		in := bufio.NewReader(bytes.NewReader(answer))
+		res, err := http.ReadResponse(in, &http.Request{Method: "GET"})
+		if err != nil || res.StatusCode != http.StatusSwitchingProtocols || !reflect.DeepEqual(res.Header, h) {
+			t.Fatalf("%q is\n%v, to net/http\n%v, %v", answer, h, res, err)
+		}
+		if rest, _ := io.ReadAll(in); !bytes.Equal(rest, answer[size:]) {
+			t.Errorf("%q: %q is behind it, to net/http %q", answer, answer[size:], rest)
 		}
 	})
 }
@@ -292,7 +316,7 @@ func BenchmarkHandshake(b *testing.B) {
 				}
 			}()
 			tunnels := tunnel.New(tunnel.Config{}, discard)
-			r := New(Config{Domains: []string{"localhost"}, Access: accessTo(&records{})}, tunnels)
+			r := New(Config{Domains: []string{"localhost"}, Access: slog.New(slog.NewJSONHandler(io.Discard, nil))}, tunnels)
 			r.Set(routesTo(Pool{Sockets: app.Sockets{MaxAge: time.Hour}, Instances: []app.Instance{instance("a", theApp.Addr().String())}}))
 			l, err := edge.Listen("127.0.0.1:0")
 			if err != nil {
