@@ -35,13 +35,19 @@ func (u *unread) Read(p []byte) (int, error) {
 // NetConn is the connection beneath.
 func (u *unread) NetConn() net.Conn { return u.Conn }
 
-// Plain is a connection that is a stream socket and nothing besides: its
-// descriptor may be read and written instead of it. PlainSocket says so and
-// does nothing.
-type Plain interface {
+// Loose is a connection whose descriptor nobody may be watching yet, Go's poller
+// neither. Then it can be taken as it is, which spares what own does.
+type Loose interface {
 	net.Conn
 	syscall.Conn
-	PlainSocket()
+
+	// Loose is the descriptor of a stream socket that does not block; false if
+	// it is watched by now. It stays the connection's.
+	Loose() (fd int, ok bool)
+
+	// Forget leaves what Loose returned to the caller. Closing the connection
+	// does nothing then.
+	Forget()
 }
 
 // beneath is what connections that wrap another one have; tls.Conn too.

@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"crypto/tls"
+	"errors"
 	"net"
 	"syscall"
 	"unsafe"
@@ -31,7 +32,10 @@ func descriptor(conn net.Conn) (raw syscall.RawConn, early []byte, over *secured
 		raw, err = c.SyscallConn()
 	case *net.UnixConn:
 		raw, err = c.SyscallConn()
-	case Plain:
+	case Loose:
+		if fd, ok := c.Loose(); ok {
+			return loose{c, int32(fd)}, early, nil, true
+		}
 		raw, err = c.SyscallConn()
 	default:
 		return nil, nil, nil, false
@@ -44,12 +48,41 @@ func descriptor(conn net.Conn) (raw syscall.RawConn, early []byte, over *secured
 // for a connection. To use the connection's own number would be cheaper, were
 // it not for Go's poller, which watches it and would wake with each message.
 func own(raw syscall.RawConn) (fd int32, ok bool) {
+	if l, ok := raw.(loose); ok {
+		return l.fd, true
+	}
 	raw.Control(func(theirs uintptr) {
 		n, _, errno := syscall.RawSyscall(syscall.SYS_FCNTL, theirs, unix.F_DUPFD_CLOEXEC, 0)
 		fd, ok = int32(n), errno == 0
 	})
 	return fd, ok
 }
+
+// disown gives up what own returned; the connection is as it was.
+func disown(raw syscall.RawConn, fd int32) {
+	if _, ok := raw.(loose); !ok {
+		unix.Close(int(fd))
+	}
+}
+
+// leave ends a connection whose descriptor is owned.
+func leave(conn net.Conn, raw syscall.RawConn) {
+	if l, ok := raw.(loose); ok {
+		l.conn.Forget()
+		return
+	}
+	cut(conn)
+}
+
+// loose is a connection's descriptor that nobody watches.
+type loose struct {
+	conn Loose
+	fd   int32
+}
+
+func (l loose) Control(f func(fd uintptr)) error { f(uintptr(l.fd)); return nil }
+func (l loose) Read(func(uintptr) bool) error    { return errors.ErrUnsupported }
+func (l loose) Write(func(uintptr) bool) error   { return errors.ErrUnsupported }
 
 // receive reads without blocking; n is 0 at the end of the stream.
 func receive(fd int32, p []byte) (n int, err syscall.Errno) {

@@ -5,8 +5,6 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
-
-	"golang.org/x/sys/unix"
 )
 
 // loops are those of one set. They start with their first socket, and end some
@@ -46,19 +44,19 @@ func (ls *loops) admit(s *socket, c, i net.Conn) bool {
 	}
 	fdI, ok := own(rawI)
 	if !ok {
-		unix.Close(int(fdC))
+		disown(rawC, fdC)
 		return false
 	}
 	l := ls.emptiest()
 	if !l.reserve() {
-		unix.Close(int(fdC))
-		unix.Close(int(fdI))
+		disown(rawC, fdC)
+		disown(rawI, fdI)
 		return false
 	}
 	s.carrier = l
 	s.fd = [2]int32{fdC, fdI}
 	if tlsC == nil {
-		cut(c)
+		leave(c, rawC)
 	} else {
 		cut(tlsC.base.Conn)
 		opened, out := tlsC.takeOver(l)
@@ -68,7 +66,7 @@ func (ls *loops) admit(s *socket, c, i net.Conn) bool {
 		}
 		s.tls = tlsC
 	}
-	cut(i)
+	leave(i, rawI)
 	if len(earlyC)+len(earlyI) > 0 {
 		s.early = &[2][]byte{earlyC, earlyI}
 	}
