@@ -1,10 +1,10 @@
 package router
 
 import (
-	"context"
 	"log/slog"
 	"net/http"
 	"strings"
+	"time"
 
 	"holdfast/internal/app"
 	"holdfast/internal/tunnel"
@@ -62,6 +62,9 @@ func (l *life) end(e tunnel.Ending, err error) {
 	l.load.sockets.Add(-1)
 	l.r.leave()
 	l.ticket.giveBack()
+	if !l.r.recorded() {
+		return
+	}
 	all := make([]slog.Attr, 0, 20)
 	all = append(all,
 		slog.String("id", l.field(fieldID)),
@@ -85,5 +88,5 @@ func (l *life) end(e tunnel.Ending, err error) {
 	if err != nil {
 		all = append(all, slog.String("err", clip(err.Error())))
 	}
-	l.r.cfg.Access.LogAttrs(context.Background(), slog.LevelInfo, "socket", all...)
+	l.r.record(time.Now(), "socket", all)
 }

@@ -7,5 +7,9 @@ import (
 	"net"
 )
 
-// plug is not here: the straight way is for Linux.
-func (r *Router) plug(string) (net.Conn, error) { return nil, errors.ErrUnsupported }
+// plugged is not here: the straight way is for Linux.
+type plugged struct{ net.Conn }
+
+func (r *Router) plug(string, []byte) (*plugged, error) { return nil, errors.ErrUnsupported }
+
+func (p *plugged) look([]byte) int { return 0 }

@@ -75,6 +75,7 @@ const waitersMax = 1000
 type Router struct {
 	// Set by New, then constant.
 	cfg       Config
+	access    slog.Handler
 	names     names
 	sealer    sealer
 	tunnels   *tunnel.Set
@@ -176,6 +177,7 @@ func New(cfg Config, tunnels *tunnel.Set) *Router {
 	}
 	r := &Router{
 		cfg:     cfg,
+		access:  cfg.Access.Handler(),
 		names:   names{region: strings.ToLower(cfg.Region)},
 		sealer:  sealer,
 		tunnels: tunnels,
