@@ -18,8 +18,7 @@ func yesFlag(cmd *cobra.Command, yes *bool) {
 // sure asks before what cannot be taken back. It asks only a person: without a
 // terminal, as in a script, the command line is answer enough.
 func sure(yes bool, format string, args ...any) error {
-	stdin := int(os.Stdin.Fd())
-	if yes || !term.IsTerminal(stdin) || !term.IsTerminal(int(os.Stderr.Fd())) {
+	if yes || !term.IsTerminal(int(os.Stdin.Fd())) {
 		return nil
 	}
 	fmt.Fprintf(os.Stderr, format+" [y/N] ", args...)

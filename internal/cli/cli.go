@@ -73,7 +73,7 @@ distribution, session affinity, health checks, deadlines and polite goodbyes.`,
 	group("On this machine:", newRun(), newServe())
 	group("Change what a server runs:", newDeploy(), newTraffic(), newRollback(), newBackup(), newRestore())
 	group("Look at it, and at one thing of it:", newServices(), newVersions(), newInstances(), newOperations(),
-		newDescribe(), newDispatch(), newLogs(), newSockets())
+		newDescribe(), newDispatch(), newLogs(), newSockets(), newStatus())
 	group("Which server:", newLogin(), newContexts())
 	return root
 }

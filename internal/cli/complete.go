@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/admin"
+	"holdfast/internal/app"
 )
 
 // completeTime bounds asking the server while a person waits for the shell.
@@ -63,10 +64,17 @@ func (r *remote) completeProjects(cmd *cobra.Command, args []string, begun strin
 	})(cmd, args, begun)
 }
 
+// completeServices completes SERVICE; default services, of which there may be
+// several, by their application.
 func (r *remote) completeServices(most int) completer {
 	return r.completes(most, func(ctx context.Context) ([]string, error) {
 		all, err := r.services(ctx)
-		return each(all, func(s admin.Service) string { return s.Service }), err
+		return each(all, func(s admin.Service) string {
+			if s.Service == app.DefaultService {
+				return s.App
+			}
+			return s.Service
+		}), err
 	})
 }
 

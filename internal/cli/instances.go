@@ -49,9 +49,9 @@ func (r *remote) listInstances(ctx context.Context, n narrow) error {
 	if err != nil {
 		return err
 	}
-	t := newTable("INSTANCE", "SERVICE", "VERSION", "STATE", "SOCKETS", "REQUESTS", "CPU", "AGE", "WHY")
+	t := newTable("INSTANCE", "PROJECT", "SERVICE", "VERSION", "STATE", "SOCKETS", "REQUESTS", "CPU", "AGE", "WHY")
 	for _, i := range all {
-		t.add(i.ID, i.Service, i.Version, i.State, strconv.Itoa(i.Sockets), strconv.Itoa(i.Requests), cores(i.CPU), ago(i.Born), why(i))
+		t.add(i.ID, i.App, i.Service, i.Version, i.State, strconv.Itoa(i.Sockets), strconv.Itoa(i.Requests), cores(i.CPU), ago(i.Born), why(i))
 	}
 	return show(r.format, orNone(all), t, "nothing runs")
 }

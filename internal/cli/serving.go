@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 
+	"holdfast/internal/admin"
 	"holdfast/internal/app"
 	"holdfast/internal/config"
 	"holdfast/internal/control"
@@ -53,7 +54,15 @@ func serve(ctx context.Context, c config.Config) error {
 	notify("READY=1")
 	log.Info("serving", "requests", "http://"+reachable(requests.Addr()), "admin", here.URL, "data", c.Data,
 		"domains", strings.Join(c.Domains, ","), "limits", s.Limits())
+	if screen := newScreen(os.Stdout); screen.lively { // somebody watches
+		screen.say("\n  Apps are served at %s\n  Deploy one with: holdfast deploy DIR\n", appsAt(c, requests.Addr()))
+	}
 	return <-served
+}
+
+// appsAt shows where apps are to be found.
+func appsAt(c config.Config, a net.Addr) string {
+	return addressOf("PROJECT."+c.Domains[0], []admin.Listener{{Name: "http", Addr: a.String()}})
 }
 
 func newServer(c config.Config, requests, operators net.Listener, log *slog.Logger) (*server.Server, error) {

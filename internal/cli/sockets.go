@@ -88,9 +88,9 @@ func (r *remote) listSockets(ctx context.Context, f admin.SocketFilter, limit in
 	if err != nil {
 		return err
 	}
-	t := newTable("SOCKET", "CLIENT", "SERVICE", "INSTANCE", "OPEN", "IDLE", "RTT", "IN", "OUT", "LEAVING")
+	t := newTable("SOCKET", "CLIENT", "PROJECT", "SERVICE", "INSTANCE", "OPEN", "IDLE", "RTT", "IN", "OUT", "LEAVING")
 	for _, s := range table.Sockets {
-		t.add(s.ID, s.Client, s.Service, s.Instance, ago(s.Opened), brief(seconds(s.IdleSeconds)), roundTrip(s.RoundTripSeconds),
+		t.add(s.ID, s.Client, s.App, s.Service, s.Instance, ago(s.Opened), brief(seconds(s.IdleSeconds)), roundTrip(s.RoundTripSeconds),
 			passed(s.FromClient), passed(s.FromInstance), s.Leaving)
 	}
 	table.Sockets = orNone(table.Sockets)
