@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -24,10 +25,11 @@ type soaker struct {
 	set   *Set
 	stop  time.Time
 	bad   atomic.Int32
-	count [8]atomic.Int32 // of the ways to end that were taken
+	count [9]atomic.Int32 // of the ways to end that were taken
+	tls   atomic.Int32    // sockets whose clients spoke it
 }
 
-// Sockets that talk, stall, half-close, reset and are closed by us leave
+// Sockets, plain and over TLS, that talk, stall, half-close, reset and are closed by us leave
 // nothing behind, and every ending has an explanation that fits what was done.
 func TestSoak(t *testing.T) {
 	n, length := 2000, 2*time.Second
@@ -86,6 +88,7 @@ func TestSoak(t *testing.T) {
 	for k := range s.count {
 		t.Logf("ending %d: %d", k, s.count[k].Load())
 	}
+	t.Logf("over TLS: %d", s.tls.Load())
 	settle := time.Now().Add(patience)
 	for openDescriptors(t) > descriptors || runtime.NumGoroutine() > goroutines {
 		if time.Now().After(settle) {
@@ -108,7 +111,7 @@ func openDescriptors(t *testing.T) int {
 
 // life is one socket's, from the handshake to the end.
 func (s *soaker) life(id string, rng *rand.Rand) {
-	nearC, c, err := dialPair()
+	nearC, c, err := s.greet(rng)
 	if err != nil {
 		s.t.Error(err)
 		return
@@ -139,15 +142,15 @@ func (s *soaker) life(id string, rng *rand.Rand) {
 	c.SetDeadline(bound)
 	i.SetDeadline(bound)
 	var ends sync.WaitGroup
-	ends.Go(func() { answer(i, false) })
-	ends.Go(func() { answer(c, true) })
+	ends.Go(func() { answer(plain(s.t, i), false, stall(rng)) })
+	ends.Go(func() { answer(c, true, stall(rng)) })
 
 	// The client talks for a while, then ends it in one of the ways there are;
 	// meanwhile the operator may.
 	for range rng.IntN(10) {
 		size := rng.IntN(300)
 		if rng.IntN(20) == 0 {
-			size = rng.IntN(150_000)
+			size = rng.IntN(400_000)
 		}
 		c.Write(frame(true, opBinary, true, make([]byte, size)))
 		time.Sleep(time.Duration(rng.IntN(50)) * time.Millisecond)
@@ -164,15 +167,17 @@ func (s *soaker) life(id string, rng *rand.Rand) {
 	case 3:
 		i.CloseWrite()
 	case 4: // resets
-		c.SetLinger(0)
-		c.Close()
+		c.reset()
 	case 5:
 		i.SetLinger(0)
 		i.Close()
 	case 6: // the middle of a frame
 		c.Write(frame(true, opText, true, make([]byte, 500))[:100])
 		c.Close()
-	case 7: // the operator's doing
+	case 7: // and of a record, if it has any
+		c.raw.Write([]byte{typeData, 3, 3, 1, 0, 1, 2, 3})
+		c.raw.Close()
+	case 8: // the operator's doing
 		s.set.CloseMatching(Filter{ID: id}, app.Requested, 4000, "enough")
 	}
 	var e Ending
@@ -181,7 +186,7 @@ func (s *soaker) life(id string, rng *rand.Rand) {
 	case <-time.After(2 * patience):
 		s.t.Errorf("socket %s, ended by way %d, did not end: %+v", id, way, s.set.Sockets(Filter{ID: id}))
 	}
-	c.Close()
+	c.raw.Close()
 	i.Close()
 	ends.Wait()
 	if len(ended) != 0 {
@@ -192,10 +197,43 @@ func (s *soaker) life(id string, rng *rand.Rand) {
 	}
 }
 
+// greet is a client's connection: near is ours.
+func (s *soaker) greet(rng *rand.Rand) (near net.Conn, far wire, err error) {
+	n, f, err := dialPair()
+	if err != nil {
+		return nil, wire{}, err
+	}
+	often := 8 // handshakes cost more than all the rest
+	if long() {
+		often = 3
+	}
+	if rng.IntN(often) > 0 {
+		return n, plain(s.t, f), nil
+	}
+	s.tls.Add(1)
+	nearTLS, farTLS, err := shake(n, f, serverConfig(), clientConfig([]uint16{tls.VersionTLS12, tls.VersionTLS13}[rng.IntN(2)]))
+	if err != nil {
+		n.Close()
+		return nil, wire{}, err
+	}
+	return nearTLS, wire{farTLS, f, s.t}, nil
+}
+
+// stall is how long an end does not read; most always do.
+func stall(rng *rand.Rand) time.Duration {
+	if rng.IntN(6) > 0 {
+		return 0
+	}
+	return time.Duration(rng.IntN(1500)) * time.Millisecond
+}
+
 // answer plays an end: it echoes for the instance, answers a Close, and ends
-// its stream with the other's.
-func answer(conn *net.TCPConn, isClient bool) {
-	for {
+// its stream with the other's. After its first frame it stalls.
+func answer(conn wire, isClient bool, stall time.Duration) {
+	for n := 0; ; n++ {
+		if n == 1 {
+			time.Sleep(stall)
+		}
 		g, err := readFrame(conn)
 		if err != nil {
 			conn.CloseWrite()
@@ -210,7 +248,7 @@ func answer(conn *net.TCPConn, isClient bool) {
 		case g.op == opPing && isClient:
 			// Not from this goroutine in the middle of a frame that the other one
 			// writes: clients that stall and talk do not answer pings here.
-		case !isClient && g.op == opBinary && len(g.payload) < 10_000:
+		case !isClient && g.op == opBinary && len(g.payload) < 100_000:
 			conn.Write(frame(true, opBinary, false, []byte(g.payload)))
 		}
 	}
