@@ -111,7 +111,7 @@ func groups(s size) []group {
 		{name: "push", measure: pushes, rows: []row{
 			{id: "push-cpu", title: fmt.Sprintf("CPU per message pushed to %d sockets", s.pushed), unit: us, digits: 1, must: []bound{{1.05, best}}},
 		}},
-		{name: "large", measure: largeMessages, rows: []row{
+		{name: "large", measure: largeMessages("large"), rows: []row{
 			{id: "large-rate", title: "echo of 1 MiB messages", unit: "MB/s", higher: true, must: []bound{{0.9, best}}},
 			{id: "large-cpu", title: "the same: CPU per message", unit: us},
 		}},
@@ -136,6 +136,10 @@ func groups(s size) []group {
 			{id: "tls-echo-cpu", title: fmt.Sprintf("TLS: CPU per echo of 128 bytes, %d sockets", s.echoing), unit: us, digits: 1},
 			{id: "tls-echo-p50", title: "the same: p50", unit: ms, digits: 1},
 			{id: "tls-echo-p99", title: "the same: p99", unit: ms, digits: 1},
+		}},
+		{name: "tls-large", tls: true, measure: largeMessages("tls-large"), rows: []row{
+			{id: "tls-large-rate", title: "TLS: echo of 1 MiB messages", unit: "MB/s", higher: true},
+			{id: "tls-large-cpu", title: "the same: CPU per message", unit: us},
 		}},
 	}
 }
@@ -248,24 +252,26 @@ func pushes(s *stand) error {
 	return nil
 }
 
-func largeMessages(s *stand) error {
-	if _, err := s.do(order{Do: "open", N: s.size.large}); err != nil {
-		return err
+func largeMessages(name string) func(*stand) error {
+	return func(s *stand) error {
+		if _, err := s.do(order{Do: "open", N: s.size.large}); err != nil {
+			return err
+		}
+		if _, err := s.do(order{Do: "echo", Bytes: largeMessage, For: s.size.warm}); err != nil {
+			return err
+		}
+		var r report
+		proxy, load, err := s.spent(func() (err error) {
+			r, err = s.do(order{Do: "echo", Bytes: largeMessage, For: s.size.largeFor})
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		s.figures[name+"-rate"] = float64(r.Done) * largeMessage / 1e6 / r.Elapsed.Seconds()
+		s.each(name+"-cpu", r.Done, proxy, load)
+		return nil
 	}
-	if _, err := s.do(order{Do: "echo", Bytes: largeMessage, For: s.size.warm}); err != nil {
-		return err
-	}
-	var r report
-	proxy, load, err := s.spent(func() (err error) {
-		r, err = s.do(order{Do: "echo", Bytes: largeMessage, For: s.size.largeFor})
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	s.figures["large-rate"] = float64(r.Done) * largeMessage / 1e6 / r.Elapsed.Seconds()
-	s.each("large-cpu", r.Done, proxy, load)
-	return nil
 }
 
 func requests(name string, keepAlive bool) func(*stand) error {
