@@ -142,8 +142,9 @@ func (s *soaker) life(id string, rng *rand.Rand) {
 	c.SetDeadline(bound)
 	i.SetDeadline(bound)
 	var ends sync.WaitGroup
-	ends.Go(func() { answer(plain(s.t, i), false, stall(rng)) })
-	ends.Go(func() { answer(c, true, stall(rng)) })
+	stallI, stallC := stall(rng), stall(rng)
+	ends.Go(func() { answer(plain(s.t, i), false, stallI) })
+	ends.Go(func() { answer(c, true, stallC) })
 
 	// The client talks for a while, then ends it in one of the ways there are;
 	// meanwhile the operator may.
