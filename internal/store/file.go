@@ -4,15 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
-	"path/filepath"
-	"runtime/debug"
-	"strconv"
 	"strings"
 	"syscall"
-	"time"
 
 	bolt "go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
@@ -34,9 +29,9 @@ import (
 //
 // Each record has a checksum, and a digest over all of them is exchanged in the
 // same transaction and names it. So a page that was said to be written and was not
-// is noticed, although it is right in itself. Opening reads the whole file, by image.go and not by bbolt,
-// and believes it when every page, every checksum and the digest agree. From then
-// on Wishes are served from memory.
+// is noticed, although it is right in itself. Opening reads the whole file, by
+// image.go and not by bbolt, and believes it when every page, every checksum and the
+// digest agree. From then on Wishes are served from memory.
 //
 // The list of free pages is kept in the file. Without it bbolt would walk all
 // pages after each failed write, in a goroutine of its own, and a page that cannot
@@ -50,18 +45,6 @@ import (
 // ErrDamaged says that a file is not as it was written. Nothing has been
 // written to it since that was noticed.
 var ErrDamaged = errors.New("the file is damaged")
-
-const (
-	// fileBytesMax bounds a file, which is read into memory as a whole. 1,000
-	// services of 3 versions take some 10 MB.
-	fileBytesMax = 512 << 20
-
-	// boltWait bounds the wait for bbolt's own lock. Ours is held already, so
-	// whoever has it is another program, looking at the file.
-	boltWait = time.Second
-
-	permFile = 0o600 // what is asked for may contain secrets of apps
-)
 
 // The bucket that is about the file itself.
 const (
@@ -137,6 +120,9 @@ func (d *disk) advise(err error) error {
 // noRoom says that err is about a disk, a quota or a limit that is used up. bbolt
 // keeps only the text of some errors.
 func noRoom(err error) bool {
+	if err == nil {
+		return false
+	}
 	for _, kind := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG} {
 		if errors.Is(err, kind) || strings.HasSuffix(err.Error(), kind.Error()) {
 			return true
@@ -264,28 +250,6 @@ func (d *disk) commit(changes []change, all digest) error {
 // wrote it. The next one only confirms it.
 func (d digest) in(txid int) string { return fmt.Sprint(d, " ", txid) }
 
-// putAbout stores what is known about the file itself.
-func putAbout(tx *bolt.Tx, key, value string) error {
-	b, err := tx.CreateBucketIfNotExists([]byte(bucketFile))
-	if err != nil {
-		return err
-	}
-	return b.Put([]byte(key), sealed(id{bucketFile, key}, []byte(value)))
-}
-
-// transact is bolt.DB.Update, but that it does not touch the file again when fn
-// panics: by then it may be gone.
-func transact(db *bolt.DB, fn func(*bolt.Tx) error) error {
-	tx, err := db.Begin(true)
-	if err != nil {
-		return err
-	}
-	if err := fn(tx); err != nil {
-		return errors.Join(err, tx.Rollback())
-	}
-	return tx.Commit()
-}
-
 // letGo closes the file after err.
 func (d *disk) letGo(err error) {
 	var f fault
@@ -306,205 +270,4 @@ func (d *disk) close() error {
 		d.db, d.file = nil, nil
 	}
 	return errors.Join(err, d.lock.release())
-}
-
-// fault is a panic within bbolt, also from mapped memory that the file does not
-// back any more.
-type fault struct{ what any }
-
-func (f fault) Error() string { return fmt.Sprintf("the file changed while it was in use: %v", f.what) }
-
-// guarded is fn(), with a panic and a memory fault as an error.
-func guarded(fn func() error) (err error) {
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		if p := recover(); p != nil {
-			err = fault{p}
-		}
-	}()
-	return fn()
-}
-
-// openBolt opens a file that readFile believed, or a new one.
-func openBolt(path string) (db *bolt.DB, file *os.File, err error) {
-	err = guarded(func() (err error) {
-		db, err = bolt.Open(path, permFile, &bolt.Options{
-			Timeout:      boltWait,
-			MaxSize:      fileBytesMax,
-			NoStatistics: true,
-			OpenFile: func(name string, flag int, perm os.FileMode) (f *os.File, err error) {
-				file, err = os.OpenFile(name, flag, perm)
-				return file, err
-			},
-		})
-		return err
-	})
-	if errors.Is(err, berrors.ErrTimeout) {
-		err = fmt.Errorf("another program holds it open: %w", app.ErrBusy)
-	}
-	if err != nil && file != nil {
-		_ = file.Close() // after a panic; else it is closed
-	}
-	return db, file, err
-}
-
-// besides is where a file is written before it takes path's place.
-func besides(path string) string { return path + ".new" }
-
-// build writes a file that holds r, beside path and then in its place. path is as
-// it was when build returns an error.
-func build(path string, r records, format int) error {
-	beside := besides(path)
-	if err := os.Remove(beside); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	db, file, err := openBolt(beside)
-	if err == nil {
-		err = guarded(func() error {
-			err := transact(db, func(tx *bolt.Tx) error { return fill(tx, r, format) })
-			if err != nil {
-				return err
-			}
-			return transact(db, func(*bolt.Tx) error { return nil })
-		})
-		var f fault
-		if errors.As(err, &f) {
-			_ = file.Close()
-		} else {
-			err = errors.Join(err, db.Close())
-		}
-	}
-	if err == nil {
-		err = os.Rename(beside, path)
-	}
-	if err != nil {
-		_ = os.Remove(beside)
-		return err
-	}
-	return syncDir(filepath.Dir(path))
-}
-
-func fill(tx *bolt.Tx, r records, format int) error {
-	for _, name := range buckets() {
-		if _, err := tx.CreateBucketIfNotExists([]byte(name)); err != nil {
-			return err
-		}
-	}
-	for _, i := range r.ids() {
-		b, err := tx.CreateBucketIfNotExists([]byte(i.bucket))
-		if err != nil {
-			return err
-		}
-		if err := b.Put([]byte(i.key), sealed(i, r[i])); err != nil {
-			return err
-		}
-	}
-	return errors.Join(
-		putAbout(tx, keyFormat, strconv.Itoa(format)),
-		putAbout(tx, keyDigest, r.digest().in(tx.ID())))
-}
-
-func syncDir(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
-}
-
-// contents is what a file was found to hold, and to be right.
-type contents struct {
-	format  int
-	records records
-	digest  digest
-	about   string // the digest as it is in the file
-	settled bool
-	size    int64
-}
-
-// readFile reads the file at path and believes nothing in it. It does not write.
-// A format above the newest one is refused.
-func readFile(path string, newest int) (contents, error) {
-	b, err := readWhole(path)
-	if err != nil {
-		return contents{}, err
-	}
-	return readBytes(b, newest)
-}
-
-func readWhole(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("it is not a file but %s: %w", info.Mode().Type(), app.ErrInvalid)
-	}
-	if info.Size() > fileBytesMax {
-		return nil, fmt.Errorf("it has %d bytes, more than Holdfast writes: %w", info.Size(), ErrDamaged)
-	}
-	b := make([]byte, info.Size())
-	if _, err := io.ReadFull(f, b); err != nil {
-		return nil, err
-	}
-	return b, nil
-}
-
-func readBytes(b []byte, newest int) (contents, error) {
-	im, err := readImage(b)
-	if err != nil {
-		return contents{}, fmt.Errorf("%w: %w", ErrDamaged, err)
-	}
-	c := contents{settled: im.settled, size: im.size}
-	about := func(key string) (string, error) {
-		i := id{bucketFile, key}
-		stored, has := im.stored[i]
-		if !has {
-			return "", fmt.Errorf("%w: it does not say its %s; is it Holdfast's?", ErrDamaged, key)
-		}
-		value, err := unseal(i, stored)
-		if err != nil {
-			return "", fmt.Errorf("%w: %w", ErrDamaged, err)
-		}
-		delete(im.stored, i)
-		return string(value), nil
-	}
-	format, err := about(keyFormat)
-	if err != nil {
-		return contents{}, err
-	}
-	if c.format, err = checkFormat(format, newest); err != nil {
-		return contents{}, err
-	}
-	if c.about, err = about(keyDigest); err != nil {
-		return contents{}, err
-	}
-	c.records = make(records, len(im.stored))
-	for i, stored := range im.stored {
-		if c.records[i], err = unseal(i, stored); err != nil {
-			return contents{}, fmt.Errorf("%w: %w", ErrDamaged, err)
-		}
-	}
-	c.digest = c.records.digest()
-	if c.about != c.digest.in(int(im.txid)) && c.about != c.digest.in(int(im.txid)-1) {
-		n, _, _ := strings.Cut(c.about, " ")
-		return contents{}, fmt.Errorf("%w: its records are not those of its last transaction (%d of %s)", ErrDamaged, c.digest.count, n)
-	}
-	return c, nil
-}
-
-func checkFormat(text string, newest int) (int, error) {
-	format, err := strconv.Atoi(text)
-	if err != nil || format < 1 {
-		return 0, fmt.Errorf("%w: its format is %q", ErrDamaged, text)
-	}
-	if format > newest {
-		return 0, fmt.Errorf("it has format %d and this Holdfast knows up to %d: run the newer Holdfast that wrote it: %w", format, newest, app.ErrInvalid)
-	}
-	return format, nil
 }

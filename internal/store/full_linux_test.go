@@ -82,7 +82,64 @@ func reachTheLimit(path string) error {
 	limit := func(n uint64) error {
 		return syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: n, Max: former.Max})
 	}
+	if err := openedWithoutRoom(path+".first", func() error { return limit(0) }, func() error { return limit(former.Cur) }); err != nil {
+		return fmt.Errorf("opened without room: %w", err)
+	}
 	return outOfRoom(path, syscall.EFBIG, func() error { return limit(64 << 10) }, func() error { return limit(former.Cur) })
+}
+
+// openedWithoutRoom begins after a crash between the two transactions of a change,
+// which cannot be made good on a full disk. What is there is served.
+func openedWithoutRoom(path string, full, room func() error) error {
+	s, err := Open(path, Config{})
+	if err != nil {
+		return err
+	}
+	var crashed []byte
+	s.disk.between = func() { crashed, err = os.ReadFile(path) }
+	if err := s.Update(func(w *Wishes) error { w.Apps["shop"] = app.Application{ID: "shop"}; return nil }); err != nil {
+		return err
+	}
+	if err != nil {
+		return err
+	}
+	want := s.Wishes()
+	if err := s.Close(); err != nil {
+		return err
+	}
+	if err := os.WriteFile(path, crashed, permFile); err != nil {
+		return err
+	}
+	if err := full(); err != nil {
+		return err
+	}
+	if s, err = Open(path, Config{}); err != nil {
+		return err
+	}
+	other := func(w *Wishes) error { w.Apps["other"] = app.Application{ID: "other"}; return nil }
+	if !reflect.DeepEqual(s.Wishes(), want) {
+		return fmt.Errorf("wishes are %+v, want %+v", s.Wishes(), want)
+	}
+	if err := s.Update(other); err == nil || !strings.Contains(err.Error(), "make room") {
+		return fmt.Errorf("Update is %w, want a refusal", err)
+	}
+	if err := room(); err != nil {
+		return err
+	}
+	if err := s.Update(other); err != nil {
+		return err
+	}
+	want = s.Wishes()
+	if err := s.Close(); err != nil {
+		return err
+	}
+	if s, err = Open(path, Config{}); err != nil {
+		return err
+	}
+	if len(want.Apps) != 2 || !reflect.DeepEqual(s.Wishes(), want) {
+		return fmt.Errorf("opened again: %+v, want %+v", s.Wishes(), want)
+	}
+	return s.Close()
 }
 
 type neverEnds struct{}

@@ -89,7 +89,11 @@ func open(path string, cfg Config, ups []upgrade) (_ *Store, err error) {
 			return nil, fmt.Errorf("upgrade it from format %d to %d: %w", c.format, d.format, err)
 		}
 	}
-	if err := d.open(c); err != nil {
+	if err := d.open(c); noRoom(err) {
+		// The one meta page that leads to the records could not be doubled. They can be
+		// served, and the next change tries again.
+		d.log.Warn("disk is full, store opened for reading until there is room", "file", path, "err", err)
+	} else if err != nil {
 		return nil, err
 	}
 	return &Store{disk: d, wishes: w, changed: make(chan struct{})}, nil
