@@ -29,6 +29,7 @@ type house struct {
 	t     *testing.T
 	d     *memory.Driver
 	s     *store.Store
+	disk  control.Store // what control is given; nil: s
 	plane *plane
 	apps  *apps
 
@@ -71,7 +72,11 @@ func (h *house) move(d driver.Driver, cfg control.Config) {
 	if r == nil {
 		r = h.plane
 	}
-	h.c = control.New(d, r, h.s, cfg)
+	disk := h.disk
+	if disk == nil {
+		disk = h.s
+	}
+	h.c = control.New(d, r, disk, cfg)
 	ctx, cancel := context.WithCancel(h.t.Context())
 	done := make(chan error, 1)
 	go func() { done <- h.c.Run(ctx) }()
@@ -182,6 +187,23 @@ func (h *house) in(state app.State) (all []app.Instance) {
 		}
 	}
 	return all
+}
+
+// of is the ready instances of a version, by id.
+func (h *house) of(version string) (all []app.Instance) {
+	for _, i := range h.in(app.Ready) {
+		if i.Key.Version == version {
+			all = append(all, i)
+		}
+	}
+	return all
+}
+
+// routes is what the data plane was told last.
+func (h *house) routes() router.Routes {
+	h.plane.mu.Lock()
+	defer h.plane.mu.Unlock()
+	return h.plane.routes
 }
 
 // running is what the driver runs.

@@ -223,7 +223,7 @@ func (c *Controller) hopelessLocked(now time.Time, op app.Operation, o *outcome)
 		}
 		// The clock starts when the first instance exists, as on App Engine.
 		deadline = later(deadline, later(a.first, op.Asked).Add(startBound(v)))
-		if op.Asked.Before(c.began) && a.first.After(c.began) {
+		if op.Asked.Before(c.began) && !a.first.Before(c.began) {
 			fresh = later(fresh, a.first.Add(startBound(v)))
 		}
 	}
