@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"holdfast/internal/app"
@@ -64,14 +65,14 @@ func (c *Controller) planLocked(ctx context.Context, now time.Time, k app.Key) [
 		// Nobody has asked for anything yet, and instances were found running:
 		// whose they are will be known in a moment.
 		return nil
-	default:
+	case slices.ContainsFunc(v.all, func(i *instance) bool { return i.State < app.Draining }):
 		w.Down = leaves(c.wishes, k)
 	}
 
 	asked := c.askedLocked()
 	var facts []fact
-	for _, i := range c.sortedLocked() {
-		if i.Key == k && !i.stopped {
+	for _, i := range v.all {
+		if !i.stopped {
 			facts = append(facts, fact{
 				ID: i.ID, State: i.State, Cause: i.Cause, Born: i.Born,
 				Expires: c.cfg.Maintenance.due(expires(i.ID, i.Born, v.MaxAge), now),
@@ -170,7 +171,7 @@ func (c *Controller) startLocked(ctx context.Context, now time.Time, v app.Versi
 		Instance:    app.Instance{ID: id, Key: v.Key, Born: now},
 		cancelStart: cancel, started: make(chan struct{}),
 	}
-	c.instances[id] = i
+	c.addLocked(i)
 	c.enterLocked(i, now, app.Starting, cause, "")
 	c.busy.Add(1)
 	return func() {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"holdfast/internal/app"
@@ -110,7 +109,7 @@ func (c *Controller) buildLocked(ctx context.Context, now time.Time) (acts []fun
 			waits[k] == "" && now.Before(c.versionLocked(k).failed.pause())
 	})
 	slices.SortFunc(missing, func(a, b app.Key) int {
-		return cmp.Or(cmp.Compare(queue(waits[a]), queue(waits[b])), strings.Compare(a.String(), b.String()))
+		return cmp.Or(cmp.Compare(queue(waits[a]), queue(waits[b])), compareKeys(a, b))
 	})
 	for _, k := range missing {
 		if len(c.building) >= buildsMost {
@@ -158,7 +157,7 @@ func (c *Controller) buildOneLocked(ctx context.Context, op string, v app.Versio
 
 // madeLocked lists the builds that have ended.
 func (c *Controller) madeLocked() (all []*building) {
-	for _, k := range slices.SortedFunc(maps.Keys(c.building), func(a, b app.Key) int { return strings.Compare(a.String(), b.String()) }) {
+	for _, k := range slices.SortedFunc(maps.Keys(c.building), compareKeys) {
 		if b := c.building[k]; b.ended {
 			all = append(all, b)
 		}

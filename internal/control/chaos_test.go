@@ -36,10 +36,12 @@ func TestChaos(t *testing.T) {
 	}
 	for n := range uint64(*chaosSeeds) {
 		seed := first + n
-		synctest.Test(t, func(t *testing.T) { chaos(t, seed) })
-		if t.Failed() {
-			t.Fatalf("again with: go test ./internal/control -run Chaos -chaosseed %d", seed)
-		}
+		synctest.Test(t, func(t *testing.T) {
+			chaos(t, seed)
+			if t.Failed() {
+				t.Fatalf("again with: go test ./internal/control -run Chaos -chaosseed %d", seed)
+			}
+		})
 	}
 }
 

@@ -123,8 +123,8 @@ type Controller struct {
 	wishes    store.Wishes
 	changed   <-chan struct{}      // closed when the store has other wishes
 	versions  map[app.Key]*version // those that serve, and those with instances
-	instances map[string]*instance
-	efforts   map[string]*effort // for each operation under way
+	instances map[string]*instance // changed by addLocked and dropLocked alone
+	efforts   map[string]*effort   // for each operation under way
 	building  map[app.Key]*building
 	began     time.Time // when the driver was first listed; zero: not yet
 	closing   bool      // shutting down: nothing is wanted any more
@@ -137,17 +137,18 @@ type Controller struct {
 // version is what control remembers of a version.
 type version struct {
 	app.Version
-	known   bool      // Version is more than its Key
-	past    past      // failures
-	reached bool      // as many as wanted have been ready at once
-	ready   bool      // one instance was ready, ever
-	want    int       // how many there should be, at the latest look; 0: not known yet
-	load    history   // by which that was decided
-	shed    time.Time // when sockets of it were last moved to a fresh instance
-	lost    app.Cause // of the latest failure, until as many as wanted are ready
-	up      app.Cause // why its first instances are started; "": a deploy
-	there   string    // id of its artifact, once the builder has been seen to have it
-	failed  past      // builds that failed though no operation waited for them
+	known   bool        // Version is more than its Key
+	all     []*instance // in every state, by id
+	past    past        // failures
+	reached bool        // as many as wanted have been ready at once
+	ready   bool        // one instance was ready, ever
+	want    int         // how many there should be, at the latest look; 0: not known yet
+	load    history     // by which that was decided
+	shed    time.Time   // when sockets of it were last moved to a fresh instance
+	lost    app.Cause   // of the latest failure, until as many as wanted are ready
+	up      app.Cause   // why its first instances are started; "": a deploy
+	there   string      // id of its artifact, once the builder has been seen to have it
+	failed  past        // builds that failed though no operation waited for them
 }
 
 // instance is what control remembers of an instance. What it carries is the

@@ -138,12 +138,7 @@ func (c *Controller) leftOver(v app.Version) bool {
 	if known == nil || !known.known || same(known.Version, v) {
 		return false
 	}
-	for _, i := range c.instances {
-		if i.Key == v.Key && !i.stopped {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(known.all, func(i *instance) bool { return !i.stopped })
 }
 
 // makeRoom sees that an application can have one more version.

@@ -29,7 +29,8 @@ type house struct {
 	t     *testing.T
 	d     *memory.Driver
 	s     *store.Store
-	disk  control.Store // what control is given; nil: s
+	disk  control.Store       // what control is given; nil: s
+	hear  func(control.Event) // hears each event too; nil: nobody
 	plane *plane
 	apps  *apps
 
@@ -67,6 +68,9 @@ func (h *house) move(d driver.Driver, cfg control.Config) {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		h.events = append(h.events, e)
+		if h.hear != nil {
+			h.hear(e)
+		}
 	}
 	r := h.router
 	if r == nil {

@@ -51,8 +51,7 @@ func (c *Controller) observeLocked(ctx context.Context, now time.Time, running [
 		i := c.instances[r.ID]
 		if i == nil {
 			i = &instance{Instance: app.Instance{ID: r.ID, Key: r.Key, State: app.Starting, Since: now}, adopted: true}
-			c.instances[r.ID] = i
-			c.versionLocked(r.Key)
+			c.addLocked(i)
 		}
 		i.listed = true
 		if i.State == app.Stopped {
@@ -72,7 +71,7 @@ func (c *Controller) observeLocked(ctx context.Context, now time.Time, running [
 				c.enterLocked(i, now, app.Stopped, i.Cause, "")
 			}
 			if known && !listable && !i.listed && now.Sub(i.Since) >= stoppedKept {
-				delete(c.instances, id)
+				c.dropLocked(i)
 			}
 		case i.State == app.Stopped || i.told:
 		case i.started != nil && closed(i.started) && i.startErr != nil:
@@ -92,13 +91,9 @@ func (c *Controller) observeLocked(ctx context.Context, now time.Time, running [
 			i.idle = now
 		}
 	}
-	there := map[app.Key]bool{}
-	for _, i := range c.instances {
-		there[i.Key] = true
-	}
 	for k, v := range c.versions {
 		wished := c.wishes.Versions[k].Serving
-		if !wished && !there[k] {
+		if !wished && len(v.all) == 0 {
 			delete(c.versions, k)
 			continue
 		}
@@ -125,8 +120,26 @@ func (c *Controller) versionLocked(k app.Key) *version {
 	return v
 }
 
+// addLocked and dropLocked keep c.instances and each version's own in step.
+func (c *Controller) addLocked(i *instance) {
+	c.instances[i.ID] = i
+	v := c.versionLocked(i.Key)
+	n, _ := slices.BinarySearchFunc(v.all, i.ID, func(i *instance, id string) int { return strings.Compare(i.ID, id) })
+	v.all = slices.Insert(v.all, n, i)
+}
+
+func (c *Controller) dropLocked(i *instance) {
+	delete(c.instances, i.ID)
+	v := c.versions[i.Key]
+	v.all = slices.DeleteFunc(v.all, func(other *instance) bool { return other == i })
+}
+
+func compareKeys(a, b app.Key) int {
+	return cmp.Or(strings.Compare(a.App, b.App), strings.Compare(a.Service, b.Service), strings.Compare(a.Version, b.Version))
+}
+
 func (c *Controller) versionKeysLocked() []app.Key {
-	return slices.SortedFunc(maps.Keys(c.versions), func(a, b app.Key) int { return strings.Compare(a.String(), b.String()) })
+	return slices.SortedFunc(maps.Keys(c.versions), compareKeys)
 }
 
 // usesLocked takes in how much CPU time an instance has used.
@@ -254,9 +267,11 @@ func (c *Controller) enterLocked(i *instance, now time.Time, state app.State, ca
 // readyLocked counts a version's ready instances.
 func (c *Controller) readyLocked(k app.Key) int {
 	n := 0
-	for _, i := range c.instances {
-		if i.Key == k && i.State == app.Ready && !i.sick {
-			n++
+	if v := c.versions[k]; v != nil {
+		for _, i := range v.all {
+			if i.State == app.Ready && !i.sick {
+				n++
+			}
 		}
 	}
 	return n

@@ -490,11 +490,26 @@ func TestEndedOperationsAreBounded(t *testing.T) {
 
 func TestStoppedVersionsAreBounded(t *testing.T) {
 	inHouse(t, func(t *testing.T, h *house) {
-		for n := range 230 {
+		err := h.s.Update(func(w *store.Wishes) error {
+			for n := range 209 {
+				v := shop(fmt.Sprint("old", n), 1)
+				v.CreatedAt = time.Now().Add(time.Duration(n-300) * time.Hour)
+				w.Versions[v.Key] = v
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for n := range 4 {
 			h.deploy(shop(fmt.Sprint("v", n), 1))
 		}
-		if n := len(h.s.Wishes().Versions); n != 210 {
-			t.Errorf("%d versions are kept", n)
+		w := h.s.Wishes()
+		_, oldest := w.Versions[shop("old2", 1).Key]
+		_, next := w.Versions[shop("old3", 1).Key]
+		_, past := w.Versions[shop("v0", 1).Key]
+		if len(w.Versions) != 210 || oldest || !next || !past {
+			t.Errorf("%d versions are kept; of the oldest %v, of the next %v, what a rollback leads to %v", len(w.Versions), oldest, next, past)
 		}
 	})
 }
@@ -566,12 +581,12 @@ func TestMaintenanceKeepsToItsWindow(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := newHouse(t)
-		v := shop("v1", 3)
+		v := shop("v1", 2)
 		v.Ready.Interval, v.Live.Interval = time.Hour, time.Hour // fewer questions, quicker test
 		v.MaxAge = 3 * 24 * time.Hour
 		h.move(h.d, control.Config{Maintenance: control.Window{From: 2 * time.Hour, To: 5 * time.Hour}})
 		h.deploy(v)
-		wait(20 * 24 * time.Hour)
+		wait(10 * 24 * time.Hour)
 		n := 0
 		for _, e := range h.told(app.Starting) {
 			if e.Instance.Cause != app.Aged {
@@ -582,8 +597,8 @@ func TestMaintenanceKeepsToItsWindow(t *testing.T) {
 				t.Errorf("replaced at %s", e.Time)
 			}
 		}
-		if n < 12 || n > 18 {
-			t.Errorf("%d were replaced in 20 days, 3 instances of 3 days", n)
+		if n < 4 || n > 6 {
+			t.Errorf("%d were replaced in 10 days, 2 instances of 3 days", n)
 		}
 		for time.Now().Hour() != 12 {
 			wait(time.Hour)

@@ -10,7 +10,7 @@ import (
 // should be, by what was just observed.
 func (c *Controller) scaleLocked(now time.Time, v *version) {
 	before := v.want
-	v.want, v.load = scale(now, v.Scaling, v.Resources.CPU, v.load, c.gaugesLocked(v.Key))
+	v.want, v.load = scale(now, v.Scaling, v.Resources.CPU, v.load, v.gaugesLocked())
 	if before == 0 || before == v.want {
 		return
 	}
@@ -21,10 +21,10 @@ func (c *Controller) scaleLocked(now time.Time, v *version) {
 	c.log.Info("scale", attrs...)
 }
 
-// gaugesLocked is what the scaler should know of a version's instances.
-func (c *Controller) gaugesLocked(k app.Key) (all []gauge) {
-	for _, i := range c.instances {
-		if i.Key == k && i.State != app.Stopped {
+// gaugesLocked is what the scaler should know of the version's instances.
+func (v *version) gaugesLocked() (all []gauge) {
+	for _, i := range v.all {
+		if i.State != app.Stopped {
 			all = append(all, gauge{i.ID, i.Born, i.State < app.Draining, i.load, i.used})
 		}
 	}
@@ -38,8 +38,8 @@ func (c *Controller) busyLocked(k app.Key, want int) map[string]int {
 		return nil
 	}
 	busy := map[string]int{}
-	for _, i := range c.instances {
-		if i.Key == k && i.State == app.Ready {
+	for _, i := range c.versions[k].all {
+		if i.State == app.Ready {
 			busy[i.ID] = c.router.Busy(i.ID)
 		}
 	}
@@ -54,8 +54,8 @@ func (c *Controller) rebalanceLocked(now time.Time, wished app.Version) []func()
 		return nil
 	}
 	var all []weight
-	for _, i := range c.instances {
-		if i.Key == wished.Key && !i.stopping && !i.sick {
+	for _, i := range v.all {
+		if !i.stopping && !i.sick {
 			all = append(all, weight{i.ID, i.State, i.Born, i.Since, i.sockets})
 		}
 	}
@@ -80,8 +80,8 @@ func (c *Controller) measureNextLocked(now time.Time, wished app.Version, v *ver
 	if !wished.Rebalance || wished.Affinity {
 		return next
 	}
-	for _, i := range c.instances {
-		if i.Key != wished.Key || i.State != app.Ready || now.Sub(i.Born) >= freshFor {
+	for _, i := range v.all {
+		if i.State != app.Ready || now.Sub(i.Born) >= freshFor {
 			continue
 		}
 		at := now.Add(sampleEvery) // it may become uneven

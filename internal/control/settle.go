@@ -265,8 +265,8 @@ func (c *Controller) firstLocked(k app.Key, a *attempt) {
 	if !a.first.IsZero() {
 		return
 	}
-	for _, i := range c.instances {
-		if i.Key == k && i.listed && i.State < app.Draining && (a.first.IsZero() || i.Born.Before(a.first)) {
+	for _, i := range c.versionLocked(k).all {
+		if i.listed && i.State < app.Draining && (a.first.IsZero() || i.Born.Before(a.first)) {
 			a.first = i.Born
 		}
 	}
