@@ -37,7 +37,7 @@ func (d *door) logs(w http.ResponseWriter, a *visit) error {
 	if err != nil {
 		return err
 	}
-	return d.lines(w, a, d.House.LogDir(), q, follow, func() bool { return false })
+	return d.lines(w, a, d.House.LogDir(), q, follow, lineOf, func() bool { return false })
 }
 
 // operationLog answers with what was written while an operation went on.
@@ -50,7 +50,12 @@ func (d *door) operationLog(w http.ResponseWriter, a *visit) error {
 	if _, ok := d.Store.Wishes().Operations[id]; !ok {
 		return missing("operation", id)
 	}
-	return d.lines(w, a, d.House.OperationLogDir(), logs.Query{Instance: id, Level: logs.Any}, follow, func() bool {
+	line := func(e logs.Entry) LogLine {
+		l := lineOf(e)
+		l.Instance = "" // the log's name is the operation's
+		return l
+	}
+	return d.lines(w, a, d.House.OperationLogDir(), logs.Query{Instance: id, Level: logs.Any}, follow, line, func() bool {
 		o, ok := d.Store.Wishes().Operations[id]
 		return !ok || o.Stage == app.StageDone
 	})
@@ -59,9 +64,9 @@ func (d *door) operationLog(w http.ResponseWriter, a *visit) error {
 // errEnd ends a stream that has nothing more to say.
 var errEnd = errors.New("the end")
 
-// lines streams what q is about. With follow it goes on until the client leaves,
+// lines streams what q is about, each entry as line has it. With follow it goes on until the client leaves,
 // the server ends, or over says that nothing more will be written.
-func (d *door) lines(w http.ResponseWriter, a *visit, dir string, q logs.Query, follow bool, over func() bool) error {
+func (d *door) lines(w http.ResponseWriter, a *visit, dir string, q logs.Query, follow bool, line func(logs.Entry) LogLine, over func() bool) error {
 	leave, err := place(d.waiters, "requests that wait")
 	if err != nil {
 		return err
@@ -73,7 +78,7 @@ func (d *door) lines(w http.ResponseWriter, a *visit, dir string, q logs.Query, 
 			return err
 		}
 		s := newStream(w)
-		_ = s.entries(found) // who does not read it has left
+		_ = s.entries(found, line) // who does not read it has left
 		return nil
 	}
 	ctx, stop := d.lasting(a)
@@ -84,7 +89,7 @@ func (d *door) lines(w http.ResponseWriter, a *visit, dir string, q logs.Query, 
 		if s == nil {
 			s = newStream(w)
 		}
-		if err := s.entries(found); err != nil {
+		if err := s.entries(found, line); err != nil {
 			return errEnd
 		}
 		if last {
@@ -107,9 +112,9 @@ func (d *door) lines(w http.ResponseWriter, a *visit, dir string, q logs.Query, 
 	return nil
 }
 
-func (s *stream) entries(found []logs.Entry) error {
+func (s *stream) entries(found []logs.Entry, line func(logs.Entry) LogLine) error {
 	for _, e := range found {
-		if err := s.line(lineOf(e)); err != nil {
+		if err := s.line(line(e)); err != nil {
 			return err
 		}
 	}

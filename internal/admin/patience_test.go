@@ -363,7 +363,13 @@ func TestAnOperationsLogEndsWithIt(t *testing.T) {
 		}()
 		begin := time.Now()
 		var got []string
-		note := func(l LogLine) error { got = append(got, l.Text); return nil }
+		note := func(l LogLine) error {
+			if l.Instance != "" {
+				t.Errorf("a line of instance %s", l.Instance)
+			}
+			got = append(got, l.Text)
+			return nil
+		}
 		err := w.OperationLog(t.Context(), "op", true, note)
 		want := []string{"building 0", "building 1", "building 2", "building 3", "building 4", "built"}
 		if d := time.Since(begin); err != nil || !slices.Equal(got, want) || d > 36*time.Second {
