@@ -120,7 +120,7 @@ func TestPowerCutAtAnyMoment(t *testing.T) {
 				{"transaction", before, between, was, is},
 				{"confirmation", between, after, is, is},
 			} {
-				for cut := range 3 {
+				for cut := range 2 {
 					what := fmt.Sprintf("seed %d step %d %s cut %d", seed, step, c.name, cut)
 					image := tear(r, c.old, c.new, false)
 					reopen(t, what+" (pages)", image, c.atOnce)
@@ -232,7 +232,7 @@ func TestDamageIsRefusedOrHarmless(t *testing.T) {
 		t.Fatal(err)
 	}
 	refused, opened := 0, 0
-	for n := range long(3000) {
+	for n := range long(2000) {
 		image, what := damage(r, good, older)
 		c, err := readBytes(image, 1)
 		if err != nil {

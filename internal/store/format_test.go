@@ -349,7 +349,7 @@ func TestASnapshotThatIsNotWhole(t *testing.T) {
 		t.Fatal(err)
 	}
 	whole := bytes.TrimSpace(b.Bytes())
-	for n := range whole {
+	for n := 0; n < len(whole); n += 7 {
 		if _, err := ReadSnapshot(bytes.NewReader(whole[:n])); !errors.Is(err, ErrDamaged) {
 			t.Fatalf("cut to %d of %d bytes: %v, want ErrDamaged", n, len(whole), err)
 		}

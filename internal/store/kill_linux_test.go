@@ -105,7 +105,7 @@ func count(path string) error {
 // change that was under way besides; and the next may open the file.
 func TestKilledInTheMiddleOfChanges(t *testing.T) {
 	t.Parallel()
-	path := place(t)
+	path := quickPlace(t)
 	r := rand.New(rand.NewPCG(4, 4))
 	for run := range long(50) {
 		cmd := child(t, "count", path)
@@ -123,8 +123,8 @@ func TestKilledInTheMiddleOfChanges(t *testing.T) {
 				acknowledged = n
 			}
 			if until--; until < 0 {
-				// A moment within the next change: they take some milliseconds.
-				time.AfterFunc(time.Duration(r.IntN(4000))*time.Microsecond, func() { _ = cmd.Process.Kill() })
+				// A moment within one of the next changes: each takes about a millisecond.
+				time.AfterFunc(time.Duration(r.IntN(3000))*time.Microsecond, func() { _ = cmd.Process.Kill() })
 				until = 1 << 30
 			}
 		}
