@@ -61,7 +61,9 @@ func Watch(ctx context.Context, dir string, q Query, fn func([]Entry) error) err
 		case <-ctx.Done():
 			return nil
 		}
-		if err := w.poll(n%relistEvery == 0); err != nil {
+		// A log that is named is looked for each time: its writer may have begun
+		// and ended before the next look at all.
+		if err := w.poll(n%relistEvery == 0 || q.Instance != "" && len(w.logs) == 0); err != nil {
 			return err
 		}
 	}
