@@ -139,13 +139,13 @@ func failed(op admin.Operation) error {
 	f := op.Failure
 	p := &problem{
 		what: fmt.Sprintf("%s of %s failed (%s)", op.Verb, target(op), f.Cause),
-		next: f.Next, title: "The last lines:", lines: f.Tail,
+		title: "The last lines:", lines: f.Tail,
 	}
 	if f.Detail != "" {
 		p.what += ": " + f.Detail
 	}
-	if p.next != "" {
-		p.next += "\n"
+	if f.Next != "" {
+		p.next = "Next: " + f.Next + "\n"
 	}
 	p.next += "Nothing has moved; it was operation " + op.ID + "."
 	return p
