@@ -472,7 +472,7 @@ func TestEndedOperationsAreBounded(t *testing.T) {
 	inHouse(t, func(t *testing.T, h *house) {
 		h.deploy(shop("v1", 1))
 		last := ""
-		for n := range 450 {
+		for n := range 250 {
 			op, err := h.c.SetScaling(shop("v1", 1).Key, app.Scaling{Manual: true, Min: 1, Max: 1 + n%2}, "")
 			if err != nil || op.ID <= last {
 				t.Fatalf("%q after %q, %v", op.ID, last, err)

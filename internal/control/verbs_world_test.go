@@ -31,7 +31,7 @@ import (
 //	go test ./internal/control -run Verbs -verbs 500        a long run
 //	go test ./internal/control -run Verbs -verbsseed 4711 -v  one world, told in full
 var (
-	verbsSeeds = flag.Int("verbs", 8, "worlds of verbs to live through")
+	verbsSeeds = flag.Int("verbs", 5, "worlds of verbs to live through")
 	verbsSeed  = flag.Uint64("verbsseed", 0, "the seed of the one world of verbs to live through and tell")
 )
 

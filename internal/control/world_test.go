@@ -19,7 +19,7 @@ import (
 //	go test ./internal/control -run World -worlds 200000     a long run
 //	go test ./internal/control -run World -world 4711        one world, told in full
 var (
-	worlds   = flag.Int("worlds", 1500, "simulated worlds to live through")
+	worlds   = flag.Int("worlds", 500, "simulated worlds to live through")
 	oneWorld = flag.Uint64("world", 0, "the one world to live through and tell")
 )
 
