@@ -138,7 +138,7 @@ func target(op admin.Operation) string {
 func failed(op admin.Operation) error {
 	f := op.Failure
 	p := &problem{
-		what: fmt.Sprintf("%s of %s failed (%s)", op.Verb, target(op), f.Cause),
+		what:  fmt.Sprintf("%s of %s failed (%s)", op.Verb, target(op), f.Cause),
 		title: "The last lines:", lines: f.Tail,
 	}
 	if f.Detail != "" {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"holdfast/internal/auth"
@@ -119,7 +120,7 @@ func findURL(server string) (reach, error) {
 		}
 		for _, data := range dataFolders() { // one of this machine, by another way
 			var p place
-			if readJSON(filepath.Join(data, placeFile), &p) == nil && p.URL == address {
+			if readJSON(filepath.Join(data, placeFile), &p) == nil && p.URL == address && alive(p.PID) {
 				r.token, _ = auth.Read(auth.Path(data))
 			}
 		}
@@ -145,7 +146,7 @@ func findLocal() (reach, error) {
 			looked = append(looked, err.Error())
 			continue
 		}
-		if !listens(p.URL) {
+		if !alive(p.PID) || !listens(p.URL) {
 			looked = append(looked, data+": its server does not run any more")
 			continue
 		}
@@ -195,6 +196,13 @@ func dataFolders() []string {
 	}
 	add(systemData)
 	return all
+}
+
+// alive says whether a process exists. The port of one that does not may be
+// somebody else's by now, who must not be told the token.
+func alive(pid int) bool {
+	err := syscall.Kill(pid, 0)
+	return pid > 0 && (err == nil || errors.Is(err, syscall.EPERM))
 }
 
 // listens says whether somebody takes connections at a URL.

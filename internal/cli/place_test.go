@@ -95,8 +95,19 @@ func TestFindServer(t *testing.T) {
 	}
 	check("local again", "", "", hereURL, tokenOf(t, here))
 
-	stopHere() // as after a crash: its file is still there
-	check("one that is gone is passed over", "", "", latestURL, tokenOf(t, elsewhere))
+	// After a crash its file is still there, and its port may be another's.
+	now := place{hereURL, os.Getpid()}
+	for what, p := range map[string]place{"whose process is gone": {hereURL, 1 << 30}, "whose file makes no sense": {hereURL, 0}} {
+		if err := writeJSON(filepath.Join(here, placeFile), p, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		check("one "+what+" is passed over", "", "", latestURL, tokenOf(t, elsewhere))
+	}
+	if err := writeJSON(filepath.Join(here, placeFile), now, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	stopHere()
+	check("one that does not listen is passed over", "", "", latestURL, tokenOf(t, elsewhere))
 }
 
 // A server takes back its own word only.

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"os/signal"
 	"os/user"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -102,8 +104,23 @@ func (r *remote) connect() error {
 	if r.found, err = findServer(r.server, r.tokenFile); err != nil {
 		return err
 	}
-	r.Client = &admin.Client{URL: r.found.url, Token: r.found.token, By: me()}
+	r.Client = &admin.Client{URL: r.found.url, Token: r.found.token, By: me(), HTTP: &http.Client{Transport: transport()}}
 	return nil
+}
+
+// answerTime bounds waiting for the beginning of an answer: the door holds
+// questions back for less than a minute, and a restore reads what it was sent.
+const answerTime = 5 * time.Minute
+
+// transport is Go's own with a bound for servers that hang.
+func transport() http.RoundTripper {
+	t, ok := http.DefaultTransport.(*http.Transport)
+	if !ok {
+		return http.DefaultTransport
+	}
+	t = t.Clone()
+	t.ResponseHeaderTimeout = answerTime
+	return t
 }
 
 // me says who asks, for the server's records: user@machine.

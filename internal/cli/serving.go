@@ -47,8 +47,8 @@ func serve(ctx context.Context, c config.Config) error {
 	go func() { served <- s.Run(ctx, hurry) }()
 	here := place{URL: "http://" + reachable(operators.Addr()), PID: os.Getpid()}
 	if err := announcePlace(c.Data, here); err != nil {
-		stop()
-		return errors.Join(fmt.Errorf("leave word for the commands of this machine: %w", err), <-served)
+		// As on a full disk, which is no reason to stop serving.
+		log.Warn("leave word for the commands of this machine", "err", err)
 	}
 	defer forgetPlace(c.Data, here)
 	notify("READY=1")
