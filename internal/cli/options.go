@@ -116,8 +116,11 @@ func overlay(service string, env []string, instances int) (appyaml.Overlay, erro
 		}
 		o.Env[name] = value
 	}
+	if instances < 0 || instances > appyaml.InstancesMax {
+		return o, misuse{fmt.Errorf("--instances=%d: want 1 to %d", instances, appyaml.InstancesMax)}
+	}
 	if err := o.Check(); err != nil {
-		return o, misuse{err}
+		return o, misuse{errors.New(strings.TrimSuffix(err.Error(), ": "+app.ErrInvalid.Error()))}
 	}
 	return o, nil
 }
