@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/admin"
+	"holdfast/internal/app"
 )
 
 // remote is the server that a command speaks to. The flags are read before
@@ -144,6 +145,10 @@ func told(err error) error {
 	p := &problem{what: e.Message, next: e.Next, err: err}
 	if prefix, _, ok := strings.Cut(err.Error(), e.Message); ok {
 		p.what = prefix + e.Message
+	}
+	// The kinds that say nothing more after a reason; "not found" does.
+	for _, kind := range []error{app.ErrInvalid, app.ErrBusy} {
+		p.what = strings.TrimSuffix(p.what, ": "+kind.Error())
 	}
 	if e.Kind == admin.KindUnauthorized && p.next == "" {
 		p.next = "The server's token is in the file \"token\" of its data directory: --token-file=FILE, or holdfast login URL."

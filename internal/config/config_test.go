@@ -194,6 +194,19 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// The example for a service is one that is taken, but for the user, whom this
+// machine need not have.
+func TestTheExampleIsTaken(t *testing.T) {
+	text, err := os.ReadFile("../../contrib/holdfast.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := config.Input{File: []byte(strings.Replace(string(text), "\nuser:", "\n# user:", 1)), FileName: "holdfast.yaml"}
+	if c, _, err := config.Read(in); err != nil || len(c.Domains) != 2 || c.Maintenance.String() != "02:00-05:00" {
+		t.Errorf("contrib/holdfast.yaml: %+v, %v", c, err)
+	}
+}
+
 func TestWindows(t *testing.T) {
 	for text, want := range map[string]string{
 		"always": "always", " Always ": "always", "02:00-05:00": "02:00-05:00", "22:00-24:00": "22:00-24:00",
