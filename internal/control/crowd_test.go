@@ -195,6 +195,13 @@ func (c *crowd) carried() (all []float64) {
 	return all
 }
 
+// out is how many people want to be connected and are not.
+func (c *crowd) out() float64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.homeless
+}
+
 func (c *crowd) endings(cause app.Cause) float64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()

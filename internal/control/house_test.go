@@ -34,7 +34,8 @@ type house struct {
 	plane *plane
 	apps  *apps
 
-	router control.Router // nil: plane
+	router control.Router      // nil: plane
+	see    func(control.Event) // told each event too; nil: nobody is
 	c      *control.Controller
 	leave  func() error // ends Run, and returns what it returned
 
@@ -65,6 +66,9 @@ func newHouse(t *testing.T) *house {
 func (h *house) move(d driver.Driver, cfg control.Config) {
 	cfg.Dial = h.apps.dial
 	cfg.Events = func(e control.Event) {
+		if h.see != nil {
+			h.see(e)
+		}
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		h.events = append(h.events, e)
