@@ -94,10 +94,7 @@ func newMonth(t *testing.T, seed uint64) *month {
 
 func (m *month) version(id string) app.Version {
 	v := scaled(id, 2, 8)
-	v.MaxAge = 24 * time.Hour
-	if os.Getenv("HOLDFAST_LONG") != "" {
-		v.MaxAge = 4 * 24 * time.Hour
-	}
+	v.MaxAge = 24 * time.Hour // few would get to be a week old here
 	v.Rebalance = true
 	return v
 }
