@@ -20,6 +20,10 @@ const (
 	// carries less the fewest, by the mean.
 	spreadMost = 0.2
 
+	// spreadNoise is a difference that is never worth moving anybody for: so
+	// many come and go by chance.
+	spreadNoise = 4
+
 	// freshFor is how long after its birth an instance is fresh. At the pace
 	// below half of all sockets move in four minutes, and an instance that
 	// takes the documented five minutes to start has ten left.
@@ -82,7 +86,7 @@ func rebalance(now time.Time, all []weight) shed {
 		return shed{}
 	}
 	mean := float64(sum) / float64(ready)
-	if float64(most.Sockets-fewest.Sockets) <= spreadMost*mean {
+	if float64(most.Sockets-fewest.Sockets) <= max(spreadNoise, spreadMost*mean) {
 		return shed{}
 	}
 	portion := max(1, int(shedShare*float64(sum)))
