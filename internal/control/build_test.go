@@ -249,19 +249,25 @@ func TestABuildOutlivesUs(t *testing.T) {
 	})
 }
 
-// full is a store whose disk is full when it is told to be.
+// full is a store whose disk is full when it is told to be, and before which
+// somebody may be quicker.
 type full struct {
 	*store.Store
 	mu    sync.Mutex
 	is    bool
 	tries int
+	first func() // is called before the next Update; nil: nothing
 }
 
 func (f *full) Update(fn func(*store.Wishes) error) error {
 	f.mu.Lock()
 	f.tries++
-	is := f.is
+	is, first := f.is, f.first
+	f.first = nil
 	f.mu.Unlock()
+	if first != nil {
+		first()
+	}
 	if is {
 		return errors.New("write: no space left on device")
 	}
@@ -309,6 +315,37 @@ func TestAFullDiskStopsChangesAndNothingElse(t *testing.T) {
 		if s := h.plane.service(); s.Split.Shares["v2"] != 1 || served(s) != 2 {
 			t.Errorf("traffic goes to %v, %d ready", s.Split.Shares, served(s))
 		}
+		h.leave()
+	})
+}
+
+// Between the judgement that all is ready and the transaction that says so,
+// somebody takes it back: then it is taken back, and nothing has moved.
+func TestACancelThatIsQuickerThanThePromotion(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t)
+		disk := &full{Store: h.s}
+		h.disk = disk
+		h.move(h.d, control.Config{})
+		h.deploy(shop("v1", 1))
+		h.apps.boot = 30 * time.Second
+		op, err := h.c.Deploy(control.Deployment{Version: shop("v2", 1), Promote: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		wait(10 * time.Second) // its deadline is written: the next transaction is the promotion
+		disk.mu.Lock()
+		disk.first = func() {
+			if _, err := h.c.Cancel(op.ID, "me"); err != nil {
+				t.Error(err)
+			}
+		}
+		disk.mu.Unlock()
+		if op = h.ended(op, nil); op.Failure == nil || op.Failure.Cause != app.Cancelled || time.Since(op.Asked) < h.apps.boot {
+			t.Errorf("it ended as %+v", op)
+		}
+		leftAsItWas(t, h)
 		h.leave()
 	})
 }
