@@ -189,28 +189,41 @@ func TestSplitIsStable(t *testing.T) {
 // 1,000 requests, one after the other and many at once, are within 5 % of even.
 func TestSpread(t *testing.T) {
 	f := newFront(t, Config{})
-	names := []http.HandlerFunc{naming("a"), naming("b"), naming("c"), naming("d")}
-	f.serve(Pool{}, names...)
-	for _, workers := range []int{1, 20} {
-		var mu sync.Mutex
-		got := map[string]int{}
-		var all sync.WaitGroup
-		for range workers {
-			all.Go(func() {
-				client := &http.Client{Transport: &http.Transport{}}
-				defer client.CloseIdleConnections()
-				for range 1000 / workers {
-					body := fetch(t, client, f.url)
-					mu.Lock()
-					got[body]++
-					mu.Unlock()
-				}
-			})
+	const many = 20
+	var mu sync.Mutex // guards the following
+	got, here, gate := map[string]int{}, 0, make(chan struct{})
+	wave := 1 // so many requests are answered together
+	naming := func(name string) http.HandlerFunc {
+		return func(http.ResponseWriter, *http.Request) {
+			mu.Lock()
+			got[name]++
+			here++
+			mine := gate
+			if here == wave {
+				here, gate = 0, make(chan struct{})
+				close(mine)
+			}
+			mu.Unlock()
+			<-mine
 		}
-		all.Wait()
+	}
+	f.serve(Pool{}, naming("a"), naming("b"), naming("c"), naming("d"))
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: many}}
+	defer client.CloseIdleConnections()
+	for _, at := range []int{1, many} {
+		mu.Lock()
+		got, wave = map[string]int{}, at
+		mu.Unlock()
+		for range 1000 / at {
+			var all sync.WaitGroup
+			for range at {
+				all.Go(func() { fetch(t, client, f.url) })
+			}
+			all.Wait()
+		}
 		for _, name := range []string{"a", "b", "c", "d"} {
 			if n := got[name]; n < 238 || n > 262 {
-				t.Errorf("%d at once: %v, want 250 each, give or take 5 %%", workers, got)
+				t.Errorf("%d at once: %v, want 250 each, give or take 5 %%", at, got)
 				break
 			}
 		}
