@@ -28,11 +28,13 @@ var rooms = map[string][]string{
 	"source":   {"app"},
 	"build":    {"app", "logs", "source"},
 	"control":  {"app", "store", "driver", "probe", "router", "logs"},
-	"server":   {"admin", "app", "auth", "build", "control", "driver/process", "edge", "logs", "router", "source", "store", "tunnel"},
+	"server":   {"admin", "app", "auth", "build", "control", "driver/process", "edge", "googleapi", "logs", "router", "source", "store", "tunnel"},
 	"cli":      {"admin", "app", "appyaml", "auth", "build", "config", "control", "driver/process", "edge", "logs", "server", "spelling", "store"},
 
 	"auth":  {"app"},
 	"admin": {"app", "appyaml", "auth", "control", "logs", "source", "spelling", "store", "tunnel"},
+
+	"googleapi": {"app", "appyaml", "auth", "control", "logs", "source", "store"},
 
 	"bench": {"app", "edge", "logs", "router", "tunnel"}, // the data plane, beside other proxies
 	"e2e":   nil,                                         // knows the program from outside

@@ -216,9 +216,12 @@ func (s Service) Key() ServiceKey { return ServiceKey{s.App, s.Name} }
 
 // Application is a project: what its services have in common.
 type Application struct {
-	ID        string
-	Dispatch  []DispatchRule // the first match wins; none: host names alone decide
-	CreatedAt time.Time
+	ID       string
+	Dispatch []DispatchRule // the first match wins; none: host names alone decide
+	Location string         // where it was said to be when it was created; "": where the server is
+
+	ServiceAccount string // kept as it is
+	CreatedAt      time.Time
 }
 
 // DispatchRule leads what matches to a service, as dispatch.yaml has it.

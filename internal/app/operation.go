@@ -44,6 +44,8 @@ const (
 	VerbRestore  Verb = "restore"
 	VerbDispatch Verb = "dispatch"
 	VerbScale    Verb = "scale"
+	VerbCreate   Verb = "create" // an application
+	VerbChange   Verb = "change" // what an application's services have in common
 )
 
 // Stage is how far an operation has come.

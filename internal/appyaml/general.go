@@ -318,3 +318,11 @@ func (r *reader) pythonVersion(config map[string]string) {
 		r.fail(n.key, "runtime_config.python_version: "+quote(old)+" is not supported", "use Python 3, with operating_system and runtime_version")
 	}
 }
+
+// Runtimes are the runtimes of the flexible environment, sorted.
+func Runtimes() []string {
+	return slices.Compact(slices.Sorted(maps.Values(runtimes)))
+}
+
+// Runtime is a runtime by its one name; "" if there is none of that name.
+func Runtime(name string) string { return runtimes[name] }

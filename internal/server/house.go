@@ -3,11 +3,13 @@ package server
 import (
 	"context"
 	"io"
+	"net"
 	"os"
 	"time"
 
 	"holdfast/internal/admin"
 	"holdfast/internal/app"
+	"holdfast/internal/googleapi"
 )
 
 // house is the server as a whole, as the door sees it.
@@ -30,6 +32,15 @@ func (h house) Status() admin.Status {
 		SocketsMax:    socketsMax(),
 		UptimeSeconds: time.Since(h.started).Seconds(),
 	}
+}
+
+// Place is how the apps are reached, as gcloud is told.
+func (h house) Place() googleapi.Place {
+	p := googleapi.Place{Domain: h.cfg.Domains[0], Region: h.cfg.Region, Project: h.cfg.App}
+	if _, port, err := net.SplitHostPort(h.cfg.Listener.Addr().String()); err == nil && port != "80" {
+		p.Port = ":" + port
+	}
+	return p
 }
 
 func (h house) OperationLogDir() string { return h.builder.dir }

@@ -28,6 +28,7 @@ import (
 	"holdfast/internal/control"
 	"holdfast/internal/driver/process"
 	"holdfast/internal/edge"
+	"holdfast/internal/googleapi"
 	"holdfast/internal/logs"
 	"holdfast/internal/router"
 	"holdfast/internal/store"
@@ -248,16 +249,38 @@ func (s *Server) openDoor() error {
 	if err != nil {
 		return err
 	}
-	s.door = admin.New(admin.Engine{
+	guard := auth.NewGuard(tokens, ownNames()...)
+	ours := admin.New(admin.Engine{
 		Control: s.control,
 		Store:   s.wishes,
 		Sources: s.keep.sources,
 		Sockets: s.tunnels,
 		House:   house{s},
 	}, admin.Config{
-		Guard:   auth.NewGuard(tokens, ownNames()...),
+		Guard:   guard,
 		Goodbye: s.deploys.Done(),
 		Log:     s.cfg.Log.With("room", "admin"),
+	})
+	theirs, err := googleapi.New(googleapi.Engine{
+		Control: s.control,
+		Store:   s.wishes,
+		Sources: s.keep.sources,
+		House:   house{s},
+	}, googleapi.Config{
+		Guard:   guard,
+		Dir:     filepath.Join(s.cfg.Data, "staging"),
+		Goodbye: s.deploys.Done(),
+		Log:     s.cfg.Log.With("room", "googleapi"),
+	})
+	if err != nil {
+		return err
+	}
+	s.door = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if googleapi.Serves(r.URL.Path) {
+			theirs.ServeHTTP(w, r)
+			return
+		}
+		ours.ServeHTTP(w, r)
 	})
 	return nil
 }
