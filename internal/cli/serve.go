@@ -29,7 +29,7 @@ func newServe() *cobra.Command {
 	o := serveOptions{settings: map[string]*settingFlag{}}
 	cmd := &cobra.Command{
 		Use:   "serve",
-		Short: "Run many apps for months: the router, the admin API and the console",
+		Short: "Run many apps for months: the router and the admin API",
 		Long: `Serves what is deployed to it: routes requests and sockets to the apps' instances,
 keeps as many of them running as there should be, and takes the commands of operators.
 What it was told is kept in its data directory and outlives every restart. SIGTERM and

@@ -55,7 +55,7 @@ func Settings() []Setting {
 		},
 		{
 			Name: "admin", Takes: "HOST:PORT", Default: "127.0.0.1:8079",
-			Meaning: "Where the admin API and the console are. It speaks plain HTTP: leave it on the machine itself, or behind a tunnel.",
+			Meaning: "Where the admin API is. It speaks plain HTTP: leave it on the machine itself, or behind a tunnel.",
 			set:     text(func(c *Config) *string { return &c.Admin }, address),
 		},
 		{
