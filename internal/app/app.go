@@ -65,6 +65,7 @@ type Version struct {
 	Live      Check // failing it replaces the instance
 
 	Affinity bool          // pin a client to the instance that first served it
+	Sticky   Sticky        // by what, where Affinity is on
 	Sockets  Sockets       // what its WebSockets may do
 	Drain    time.Duration // longest time connections are given to move away
 	MaxAge   time.Duration // maintenance: replace instances older than this; 0 means never
@@ -168,6 +169,17 @@ type Sockets struct {
 	AllowedOrigins       []string      // see router.origins; nil means any
 	Strict               bool          // a frame that breaks RFC 6455 ends the socket
 }
+
+// Sticky says by what clients are known again, for session affinity. The zero
+// value is both ways.
+type Sticky string
+
+// The ways to know a client again.
+const (
+	StickyBoth   Sticky = ""       // a cookie of ours, and the sessions of long polling
+	StickyCookie Sticky = "cookie" // the cookie alone
+	StickySid    Sticky = "sid"    // the sessions alone: no cookie is set or read
+)
 
 // Check is one of the two split health checks.
 type Check struct {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"holdfast/internal/app"
 	"holdfast/internal/spelling"
 )
 
@@ -30,6 +31,7 @@ func (r *reader) settings() section {
 		"holdfast.max_age":           r.duration(&v.MaxAge, time.Second, longest, "never"),
 		"holdfast.drain_signal":      r.only("SIGUSR1", &v.DrainSignal, "without it no signal is sent, and HOLDFAST_DRAIN_FILE alone tells the app that it drains"),
 		"holdfast.rebalance":         r.only("gentle", &v.Rebalance, "without it sockets stay where they are"),
+		"holdfast.affinity":          r.sticky(&v.Sticky),
 
 		"holdfast.ping_interval":           r.duration(&v.Sockets.PingInterval, time.Second, 24*time.Hour, "never"),
 		"holdfast.max_message_bytes":       r.bytes(&v.Sockets.MaxMessageBytes),
@@ -78,6 +80,25 @@ func (r *reader) only(word string, on *bool, without string) value {
 			return
 		}
 		*on = true
+	}
+}
+
+// sticky reads by what session affinity knows clients again.
+func (r *reader) sticky(to *app.Sticky) value {
+	return func(n *node) {
+		if !r.is(n, scalar) {
+			return
+		}
+		switch strings.Join(strings.FieldsFunc(n.text, func(c rune) bool { return c == ',' || c == ' ' }), ",") {
+		case "cookie,sid", "sid,cookie":
+			*to = app.StickyBoth
+		case "cookie":
+			*to = app.StickyCookie
+		case "sid":
+			*to = app.StickySid
+		default:
+			r.wrong(n, `write "cookie,sid", or one of them; to know nobody again, leave session_affinity out`, "%s must be cookie, sid or both, not %s", n.name, quote(n.text))
+		}
 	}
 }
 

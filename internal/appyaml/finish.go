@@ -32,8 +32,11 @@ func (r *reader) finishAffinity() {
 	case above != nil:
 		r.v.Affinity = *above
 	}
+	if n := r.seen["beta_settings.holdfast.affinity"]; n != nil && !n.bad && !r.v.Affinity {
+		r.warn(n.key, "holdfast.affinity has no effect without session_affinity: true")
+	}
 	if n := r.seen["beta_settings.holdfast.rebalance"]; n != nil && r.v.Affinity && r.v.Rebalance {
-		r.warn(n.key, "holdfast.rebalance has no effect with session_affinity: its cookie leads clients back to where they were")
+		r.warn(n.key, "holdfast.rebalance has no effect with session_affinity: it leads clients back to where they were")
 	}
 }
 

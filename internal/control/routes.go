@@ -44,7 +44,7 @@ func (c *Controller) routesLocked() router.Routes {
 		}
 	}
 	for k, v := range c.versions {
-		service(k.ServiceKey()).Pools[k.Version] = router.Pool{Affinity: v.Affinity, Sockets: v.Sockets}
+		service(k.ServiceKey()).Pools[k.Version] = router.Pool{Affinity: v.Affinity, Sticky: v.Sticky, Target: v.Scaling.Connections, Sockets: v.Sockets}
 	}
 	for _, i := range c.sortedLocked() {
 		if i.Addr == "" {

@@ -32,6 +32,8 @@ type Service struct {
 // Draining and just Stopped ones too, because they may still carry sockets.
 type Pool struct {
 	Affinity  bool
+	Sticky    app.Sticky // by what, where Affinity is on
+	Target    int        // open requests and sockets that one instance is meant for; 0: nobody said
 	Sockets   app.Sockets
 	Instances []app.Instance
 }
