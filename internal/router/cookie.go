@@ -74,6 +74,17 @@ func newSealer(secret []byte) (sealer, error) {
 	return sealer{aead}, nil
 }
 
+// newSalt makes of the secret what strangers must not know of how clients are
+// placed.
+func newSalt(secret []byte) (salt [sessionBytes]byte) {
+	key, err := hkdf.Key(sha256.New, secret, nil, "holdfast placement 1", sessionBytes)
+	if err != nil {
+		panic(err) // 16 bytes are never too many
+	}
+	copy(salt[:], key)
+	return salt
+}
+
 // seal makes the value: base64url of nonce, sealed issue time, session id and
 // instance id, and tag.
 func (s sealer) seal(k app.Key, ses session) string {

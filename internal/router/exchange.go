@@ -58,6 +58,9 @@ type exchange struct {
 	cookie session // to be sealed into an affinity cookie
 	reseal bool    // the client needs that cookie
 	pinned bool    // the client brought one, and it decided
+	talk   talk    // what it says of a session of long polling; read where the pool has a table of them
+	digest digest  // of talk.sid
+	learns bool    // the answer tells of a session that is not in that table
 	ticket *ticket // the client's claim to one more socket; nil where nobody counts
 	inside bool    // counted by Router.enter
 
@@ -235,32 +238,10 @@ func (x *exchange) choose() bool {
 	if x.pool == nil || len(x.pool.ready) == 0 {
 		return false
 	}
-	x.pinned = false
-	if !x.pool.affinity {
+	if !x.pool.cookie && x.pool.sids == nil {
 		return x.pick()
 	}
-	now := time.Now()
-	ses, known := x.affinity(now)
-	x.pinned = known
-	if !known {
-		if !x.pick() {
-			return false
-		}
-		x.cookie = newSession()
-	} else {
-		i := slices.Index(x.pool.ids, ses.instance)
-		if i < 0 || x.refusedBy(ses.instance) {
-			i = rendezvous(ses.id, x.pool.ids, x.refusedBy)
-		}
-		if i < 0 {
-			return false
-		}
-		x.cookie = ses
-		x.hold(x.pool.ready[i])
-	}
-	x.reseal = !known || ses.instance != x.at.id || now.Sub(ses.issued) > cookieRefresh
-	x.cookie.instance, x.cookie.issued = x.at.id, now
-	return true
+	return x.stick()
 }
 
 // pick takes the instance that pick.go chooses. Two requests that see the same
@@ -345,14 +326,14 @@ func (x *exchange) splitCookie() (value string) {
 // and takes out what only the platform may say.
 func (x *exchange) platform(status int, h http.Header) {
 	split := x.byLot && x.drawn == app.ByCookie
-	if x.pool.affinity {
+	if x.pool.cookie {
 		dropCookie(h, affinityCookie)
 	}
 	if split {
 		dropCookie(h, splitCookie)
 	}
 	split = split && x.lot.cookie >= 0
-	reseal := x.pool.affinity && x.reseal
+	reseal := x.pool.cookie && x.reseal
 	if !split && !reseal {
 		return
 	}

@@ -179,6 +179,7 @@ func (x *exchange) answer(res *http.Response) error {
 		return fmt.Errorf("instance answered with status %d", res.StatusCode)
 	}
 	x.platform(res.StatusCode, res.Header)
+	x.heard(res)
 	if res.Header["Content-Type"] == nil {
 		x.w.Header()["Content-Type"] = nil // or net/http would guess one
 	}

@@ -34,7 +34,7 @@ type Config struct {
 	Domains []string // base domains, such as "localhost"
 	Region  string   // REGION_ID in hosts; "" accepts any
 
-	// Secret seals affinity cookies; routers of one installation share it.
+	// Secret seals affinity cookies and salts what clients are placed by; routers of one installation share it.
 	// Without one a random one is made, and cookies end with the process.
 	Secret []byte
 
@@ -78,6 +78,7 @@ type Router struct {
 	access    slog.Handler
 	names     names
 	sealer    sealer
+	salt      [sessionBytes]byte // for what clients are placed by
 	tunnels   *tunnel.Set
 	transport *http.Transport
 	sources   *sources // nil: cfg.Dial is somebody else's
@@ -95,12 +96,14 @@ type Router struct {
 	told    map[string]leave           // what the tunnels were told, by instance id
 	queues  map[string]*atomic.Int64   // for service.waiting, by app/service
 	turns   map[app.Key]*atomic.Uint64 // for pool.chosen
+	sids    map[app.Key]*sids          // for pool.sids
 }
 
 // target is what one instance carries, live. It outlives the tables that lead
 // to it, so that open requests and sockets are counted across route changes.
 type target struct {
 	requests, sockets, errors atomic.Int64
+	sessions                  atomic.Int64  // of long polling, in tables of sids
 	chosen                    atomic.Uint64 // see seat.chosen
 	idle                      idle
 }
@@ -129,12 +132,14 @@ type service struct {
 
 // pool is one version's instances in a table.
 type pool struct {
-	key      app.Key
-	affinity bool
-	sockets  app.Sockets
-	chosen   *atomic.Uint64 // the highest of its instances' target.chosen; outlives the table
-	ready    []member
-	ids      []string // of ready, in the same order
+	key     app.Key
+	cookie  bool  // a cookie pins clients
+	sids    *sids // so do sessions of long polling: which are where; outlives the table. nil: they do not
+	target  int   // see Pool.Target
+	sockets app.Sockets
+	chosen  *atomic.Uint64 // the highest of its instances' target.chosen; outlives the table
+	ready   []member
+	ids     []string // of ready, in the same order
 }
 
 // member is a ready instance.
@@ -187,6 +192,8 @@ func New(cfg Config, tunnels *tunnel.Set) *Router {
 		told:    map[string]leave{},
 		queues:  map[string]*atomic.Int64{},
 		turns:   map[app.Key]*atomic.Uint64{},
+		sids:    map[app.Key]*sids{},
+		salt:    newSalt(cfg.Secret),
 	}
 	for _, d := range cfg.Domains {
 		if d = strings.ToLower(strings.Trim(d, ".")); d != "" {
@@ -212,7 +219,7 @@ func (r *Router) Set(routes Routes) {
 		services: map[string]map[string]*service{},
 		next:     make(chan struct{}),
 	}
-	queues, turns := map[string]*atomic.Int64{}, map[app.Key]*atomic.Uint64{}
+	queues, turns, known := map[string]*atomic.Int64{}, map[app.Key]*atomic.Uint64{}, map[app.Key]*sids{}
 	for project, a := range routes.Apps {
 		services := make(map[string]*service, len(a.Services))
 		for name, s := range a.Services {
@@ -230,7 +237,7 @@ func (r *Router) Set(routes Routes) {
 					turn = new(atomic.Uint64)
 				}
 				turns[key] = turn
-				made.pools[version] = r.pool(key, p, turn, targets, told)
+				made.pools[version] = r.pool(key, p, turn, known, targets, told)
 			}
 			services[name] = made
 		}
@@ -254,15 +261,24 @@ func (r *Router) Set(routes Routes) {
 			targets[id], told[id] = t, r.told[id]
 		}
 	}
-	r.targets, r.told, r.queues, r.turns = targets, told, queues, turns
+	r.targets, r.told, r.queues, r.turns, r.sids = targets, told, queues, turns, known
 
 	close(r.table.Swap(next).next)
 }
 
 // pool makes one version's pool, finds its instances' counters again, and
 // tells the tunnels who leaves. Called with mu held.
-func (r *Router) pool(key app.Key, p Pool, turn *atomic.Uint64, targets map[string]*target, told map[string]leave) *pool {
-	made := &pool{key: key, affinity: p.Affinity, sockets: p.Sockets, chosen: turn}
+func (r *Router) pool(key app.Key, p Pool, turn *atomic.Uint64, known map[app.Key]*sids, targets map[string]*target, told map[string]leave) *pool {
+	made := &pool{key: key, target: p.Target, sockets: p.Sockets, chosen: turn}
+	if p.Affinity {
+		made.cookie = p.Sticky != app.StickySid
+		if p.Sticky != app.StickyCookie {
+			if made.sids = r.sids[key]; made.sids == nil {
+				made.sids = new(sids)
+			}
+			known[key] = made.sids
+		}
+	}
 	for _, i := range p.Instances {
 		t := r.targets[i.ID]
 		if t == nil {
