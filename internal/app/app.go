@@ -79,6 +79,10 @@ type Version struct {
 
 	Serving   bool
 	CreatedAt time.Time
+
+	// Edition tells contents apart that were deployed under one name, one after
+	// the other; "" while there was only one. Instances' ids end with it.
+	Edition string
 }
 
 // Recipe is what app.yaml says about building and starting the app.

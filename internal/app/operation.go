@@ -26,6 +26,10 @@ type Operation struct {
 	Stop  []string // version ids of Target's service that stop serving then, unless they have a share
 	Begun []string // version ids that this operation made serve; they stop again when it fails
 
+	// Replaced is what served under Target before, with other contents; it does
+	// again when the operation fails. nil: nothing did.
+	Replaced *Version
+
 	Failure *Failure // why it failed; nil while it has not
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 
 	"holdfast/internal/app"
@@ -76,6 +77,7 @@ func (c *Controller) planLocked(ctx context.Context, now time.Time, k app.Key) [
 			facts = append(facts, fact{
 				ID: i.ID, State: i.State, Cause: i.Cause, Born: i.Born,
 				Expires: c.cfg.Maintenance.due(expires(i.ID, i.Born, v.MaxAge), now),
+				Former:  wished.Serving && editionOf(i.ID) != wished.Edition && c.thereLocked(wished),
 				Until:   i.Until, Idle: i.idle, Load: i.load, Busy: busy[i.ID],
 				Exited: i.exited, Stopping: i.stopping || now.Before(i.retry),
 				Sick: i.sick, Asked: asked[i.ID] == app.VerbRestart, Unwanted: asked[i.ID] == app.VerbDelete,
@@ -165,7 +167,7 @@ func (c *Controller) warnLocked(ctx context.Context, i *instance) []func() {
 
 // startLocked makes a new instance of v.
 func (c *Controller) startLocked(ctx context.Context, now time.Time, v app.Version, cause app.Cause) func() {
-	id := c.newIDLocked(v.Key)
+	id := c.newIDLocked(v)
 	ctx, cancel := context.WithTimeout(ctx, startMost)
 	i := &instance{
 		Instance:    app.Instance{ID: id, Key: v.Key, Born: now},
@@ -226,17 +228,37 @@ func (c *Controller) stopLocked(i *instance) func() {
 
 // newIDLocked names an instance as App Engine does. The name is also what the
 // app reads in GAE_INSTANCE.
-func (c *Controller) newIDLocked(k app.Key) string {
-	const letters = "abcdefghijklmnopqrstuvwxyz0123456789"
+func (c *Controller) newIDLocked(v app.Version) string {
 	for {
-		id := fmt.Sprintf("aef-%.*s-%.*s-", idPart, k.Service, idPart, k.Version)
-		for range 4 {
-			id += string(letters[rand.IntN(len(letters))])
-		}
+		id := fmt.Sprintf("aef-%.*s-%.*s-", idPart, v.Service, idPart, v.Key.Version) + scramble() + v.Edition
 		if c.instances[id] == nil {
 			return id
 		}
 	}
+}
+
+// scrambled is the length of the part of an id that is by chance.
+const scrambled = 4
+
+func scramble() string {
+	const letters = "abcdefghijklmnopqrstuvwxyz0123456789"
+	b := make([]byte, scrambled)
+	for i := range b {
+		b[i] = letters[rand.IntN(len(letters))]
+	}
+	return string(b)
+}
+
+// edition names the contents that a version gets under a name that had others.
+func edition() string { return scramble() }
+
+// editionOf is the edition of the version that an instance was started from.
+func editionOf(id string) string {
+	last := id[strings.LastIndexByte(id, '-')+1:]
+	if len(last) != 2*scrambled {
+		return ""
+	}
+	return last[scrambled:]
 }
 
 // nextLocked is when time alone will make a look worthwhile.

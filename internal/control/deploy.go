@@ -24,6 +24,7 @@ type Deployment struct {
 	Version    app.Version // Version.Version "": it is named by its contents
 	Promote    bool        // all traffic of its service goes to it, once as many as it wants are ready
 	KeepOthers bool        // the versions that this takes all traffic from go on serving
+	Replace    bool        // what serves under the same name with other contents is replaced
 	By         string      // who asks, for people
 }
 
@@ -32,8 +33,10 @@ type Deployment struct {
 //
 // What serves with the same contents under the same name is found again: it
 // gets the new scaling, and the operation is done as soon as it is ready, which
-// is mostly at once. One that serves with other contents is app.ErrExists; a
-// stopped one is replaced, once nothing of it runs any more. While another
+// is mostly at once. One that serves with other contents is app.ErrExists, or
+// with Replace gets the new ones: its instances are replaced one at a time,
+// successor first, once they are built. A stopped one is replaced, once nothing
+// of it runs any more. While another
 // operation of the service is under way it is app.ErrBusy.
 //
 // The operation fails when the build does, when startTries instances have
@@ -61,6 +64,9 @@ func (c *Controller) Deploy(d Deployment) (app.Operation, error) {
 		case known && same(old, v):
 			old.Scaling = v.Scaling
 			v = old // with its artifact, and its age
+		case known && old.Serving && d.Replace:
+			op.Replaced = &old
+			v.Serving, v.Edition = true, edition()
 		case known && old.Serving:
 			return fmt.Errorf("it serves with other contents; choose another version: %w", app.ErrExists)
 		case c.leftOver(v):
@@ -106,7 +112,7 @@ func (c *Controller) Deploy(d Deployment) (app.Operation, error) {
 // named names a version by all that makes its instances what they are, so that
 // the same again is found again.
 func named(v app.Version) string {
-	v.Key.Version, v.Serving, v.CreatedAt, v.Scaling = "", false, time.Time{}, app.Scaling{}
+	v.Key.Version, v.Serving, v.CreatedAt, v.Scaling, v.Edition = "", false, time.Time{}, app.Scaling{}, ""
 	if v.Source != "" {
 		v.Artifact = app.Artifact{} // it follows from the rest
 	}
@@ -121,7 +127,7 @@ func named(v app.Version) string {
 
 // same says whether two versions differ in nothing but what may change.
 func same(a, b app.Version) bool {
-	a.Scaling, a.Serving, a.CreatedAt, a.Artifact.Dir = b.Scaling, b.Serving, b.CreatedAt, b.Artifact.Dir
+	a.Scaling, a.Serving, a.CreatedAt, a.Artifact.Dir, a.Edition = b.Scaling, b.Serving, b.CreatedAt, b.Artifact.Dir, b.Edition
 	if a.Source != "" && a.Source == b.Source {
 		a.Artifact = b.Artifact
 	}

@@ -102,7 +102,7 @@ func (c *Controller) observeLocked(ctx context.Context, now time.Time, running [
 			continue
 		}
 		c.scaleLocked(now, v)
-		if c.readyLocked(k) >= v.want {
+		if c.readyLocked(v.Version) >= v.want {
 			v.reached, v.lost = true, ""
 		}
 	}
@@ -264,12 +264,12 @@ func (c *Controller) enterLocked(i *instance, now time.Time, state app.State, ca
 	c.log.Info("instance "+state.String(), attrs...)
 }
 
-// readyLocked counts a version's ready instances.
-func (c *Controller) readyLocked(k app.Key) int {
+// readyLocked counts a version's ready instances, of its present contents.
+func (c *Controller) readyLocked(v app.Version) int {
 	n := 0
-	if v := c.versions[k]; v != nil {
-		for _, i := range v.all {
-			if i.State == app.Ready && !i.sick {
+	if known := c.versions[v.Key]; known != nil {
+		for _, i := range known.all {
+			if i.State == app.Ready && !i.sick && editionOf(i.ID) == v.Edition {
 				n++
 			}
 		}

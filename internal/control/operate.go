@@ -138,7 +138,7 @@ func (c *Controller) stageLocked(w store.Wishes, op app.Operation) app.Stage {
 		switch {
 		case !c.thereLocked(v):
 			return app.StageBuilding
-		case c.readyLocked(k) < c.enoughLocked(op, v):
+		case c.readyLocked(v) < c.enoughLocked(op, v):
 			stage = app.StageStarting
 		}
 	}
@@ -170,6 +170,7 @@ func finish(w *store.Wishes, op app.Operation, now time.Time, failure *app.Failu
 	}
 	stop := op.Stop
 	if failure != nil {
+		restore(w, op)
 		stop = op.Begun
 	}
 	for _, id := range stop {
@@ -183,6 +184,18 @@ func finish(w *store.Wishes, op app.Operation, now time.Time, failure *app.Failu
 	w.Operations[op.ID] = op
 	forget(w, op.Target.App)
 	return op
+}
+
+// restore gives a version the contents back that a failed operation replaced,
+// unless something else has become of it meanwhile.
+func restore(w *store.Wishes, op app.Operation) {
+	v, ok := w.Versions[op.Target]
+	if op.Replaced == nil || !ok {
+		return
+	}
+	was := *op.Replaced
+	was.Serving = v.Serving
+	w.Versions[op.Target] = was
 }
 
 // missing says what an operation needs that is not asked for any more.

@@ -64,6 +64,7 @@ type fact struct {
 	Stopping bool      // a stop is under way
 	Sick     bool      // liveness failed
 	Asked    bool      // an operator wants it replaced
+	Former   bool      // the version has other contents now, which can be started
 	Unwanted bool      // an operator wants it gone, now
 }
 
@@ -76,7 +77,7 @@ type fact struct {
 // ones are stopped when empty or out of time. Those that must go, go at once:
 // the sick, those that an operator wants gone, and those that never got ready in
 // time. Of those that may go, the
-// old and those that an operator wants replaced, one at a time is let go; the
+// old, those of former contents and those that an operator wants replaced, one at a time is let go; the
 // others are kept. Too many kept: those with the fewest and idlest connections leave. Too few: some are started,
 // within the surge. Those that leave are drained, but a ready one only if
 // enough ready ones remain.
@@ -173,13 +174,16 @@ func choose(now time.Time, w wish, staying []fact) (kept []fact, leaving []leave
 	// are moved should not meet the next replacement right away.
 	oldest := -1
 	for i, f := range kept {
-		due := f.Asked || !f.Expires.IsZero() && !now.Before(f.Expires)
+		due := f.Asked || f.Former || !f.Expires.IsZero() && !now.Before(f.Expires)
 		if due && (oldest < 0 || before(f, kept[oldest])) {
 			oldest = i
 		}
 	}
 	if oldest >= 0 && w.Want > 0 {
 		why := app.Aged
+		if kept[oldest].Former {
+			why = app.Deployed
+		}
 		if kept[oldest].Asked {
 			why = app.Requested
 		}
@@ -200,11 +204,15 @@ func choose(now time.Time, w wish, staying []fact) (kept []fact, leaving []leave
 	return kept, leaving
 }
 
-// before orders those that are due for replacement: the asked for, then the
+// before orders those that are due for replacement: the asked for, those of former
+// contents, then the
 // longest overdue.
 func before(a, b fact) bool {
 	if a.Asked != b.Asked {
 		return a.Asked
+	}
+	if a.Former != b.Former {
+		return a.Former
 	}
 	return cmp.Or(a.Expires.Compare(b.Expires), cmp.Compare(a.ID, b.ID)) < 0
 }

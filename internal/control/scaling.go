@@ -34,7 +34,7 @@ func (v *version) gaugesLocked() (all []gauge) {
 // busyLocked asks how many of an instance's sockets are in use, if several are
 // ready and not all of them may stay: each socket has to be looked at for that.
 func (c *Controller) busyLocked(k app.Key, want int) map[string]int {
-	if c.readyLocked(k) <= want {
+	if c.readyLocked(c.versions[k].Version) <= want {
 		return nil
 	}
 	busy := map[string]int{}

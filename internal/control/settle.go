@@ -108,7 +108,7 @@ func (c *Controller) hopelessLocked(now time.Time, op app.Operation, o *outcome)
 	var waiting []app.Key
 	for _, k := range needs(c.wishes, op) {
 		v := c.wishes.Versions[k]
-		if c.readyLocked(k) >= c.enoughLocked(op, v) {
+		if c.readyLocked(v) >= c.enoughLocked(op, v) {
 			continue
 		}
 		a := e.attempt(k)

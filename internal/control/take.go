@@ -57,7 +57,11 @@ func (c *Controller) beginLocked(op app.Operation) {
 		e.attempt(k)
 	}
 	c.efforts[op.ID] = e
-	for _, id := range op.Begun {
+	fresh := op.Begun
+	if op.Replaced != nil {
+		fresh = append(slices.Clone(fresh), op.Target.Version)
+	}
+	for _, id := range fresh {
 		v := c.versionLocked(op.Target.ServiceKey().Version(id))
 		v.past, v.failed, v.lost, v.ready, v.reached, v.up = past{}, past{}, "", false, false, app.Deployed
 		if op.Verb != app.VerbDeploy {

@@ -83,7 +83,7 @@ func (d *door) createVersion(c *call) (any, error) {
 		return nil, wrong("version.id", "%v", err)
 	}
 	first := len(d.Store.Wishes().Services[v.ServiceKey()].Split.Shares) == 0
-	o, err := d.Control.Deploy(control.Deployment{Version: v, Promote: first, KeepOthers: true, By: c.by})
+	o, err := d.Control.Deploy(control.Deployment{Version: v, Promote: first, KeepOthers: true, Replace: true, By: c.by})
 	return d.accepted(c, o, err)
 }
 
