@@ -22,13 +22,14 @@ import (
 // client is placed by its address.
 
 const (
-	// sidsMax is how many used sessions a version's table holds: four times
-	// what one instance of the usual kind carries, for each of some ten instances.
-	// An entry takes 20 to 40 bytes, so a full table 2 MB.
+	// sidsMax is how many used sessions a version's table holds. Each that is
+	// alive keeps a poll open here, which costs a connection and some 20 kB, so
+	// a machine is full before its table is. An entry takes some 40 bytes, a full
+	// table 2 to 5 MB.
 	sidsMax = 1 << 16
 
 	// sidsFreshMax is how many that are not used yet: 273 handshakes a second for
-	// the longest time that an entry stays there. Half a megabyte.
+	// the longest time that an entry stays there. 0.5 to 1 MB.
 	sidsFreshMax = 1 << 14
 
 	// sidsFor is how long an unused entry counts at least; twice as long at most.

@@ -67,17 +67,8 @@ func (x *exchange) stick() bool {
 		}
 		x.cookie = newSession()
 	} else {
-		i := slices.Index(x.pool.ids, ses.instance)
 		begins := x.talk.begins || x.socket && x.talk.sid == ""
-		if i < 0 || x.refusedBy(ses.instance) {
-			i = rendezvous(ses.id, x.pool.ids, x.refusedBy)
-		} else if begins && x.pool.overloaded(i) {
-			if j := rendezvous(ses.id, x.pool.ids, func(id string) bool {
-				return x.refusedBy(id) || x.pool.overloaded(slices.Index(x.pool.ids, id))
-			}); j >= 0 {
-				i = j
-			}
-		}
+		i := x.belongs(ses, begins)
 		if i < 0 {
 			return false
 		}
@@ -88,6 +79,27 @@ func (x *exchange) stick() bool {
 	x.reseal = !known || ses.instance != x.at.id || now.Sub(ses.issued) > cookieRefresh
 	x.cookie.instance, x.cookie.issued = x.at.id, now
 	return true
+}
+
+// belongs is the instance of a client with a cookie: the cookie's, or when that
+// is gone or refused, or overloaded where a session begins, the client's next.
+// -1 where all refused.
+func (x *exchange) belongs(ses session, begins bool) int {
+	home := slices.Index(x.pool.ids, ses.instance)
+	if home >= 0 && x.refusedBy(ses.instance) {
+		home = -1
+	}
+	if begins && (home < 0 || x.pool.overloaded(home)) {
+		if i := rendezvous(ses.id, x.pool.ids, func(id string) bool {
+			return x.refusedBy(id) || x.pool.overloaded(slices.Index(x.pool.ids, id))
+		}); i >= 0 {
+			return i
+		}
+	}
+	if home >= 0 {
+		return home // there is no better place
+	}
+	return rendezvous(ses.id, x.pool.ids, x.refusedBy)
 }
 
 // session is the instance of the session that the request names; -1 where the

@@ -490,3 +490,120 @@ func BenchmarkChoose(b *testing.B) {
 		})
 	}
 }
+
+// Random worlds: instances come, go, refuse and are overloaded; clients of all
+// kinds ask two equal routers. A request goes to the instance of its session, or
+// of its cookie, unless one of the documented causes holds, and whatever is not
+// left to chance is chosen equally by both.
+func TestStickInRandomWorlds(t *testing.T) {
+	for seed := range uint64(40) {
+		rng := rand.New(rand.NewPCG(seed, 31))
+		ids := manyNames(2 + rng.IntN(7))
+		pool := Pool{Affinity: true, Sticky: []app.Sticky{app.StickyBoth, app.StickyCookie, app.StickySid}[rng.IntN(3)], Target: rng.IntN(2) * 10}
+		routers := []*Router{New(Config{Secret: secret}, nil), New(Config{Secret: secret}, nil)}
+		for _, id := range ids {
+			pool.Instances = append(pool.Instances, instance(id, "127.0.0.1:1"))
+		}
+		key := pool.Instances[0].Key
+		byCookie, bySid := pool.Sticky != app.StickySid, pool.Sticky != app.StickyCookie
+		cookies, homes := map[int]session{}, map[string]string{} // by client; the instance of each session that routers[0] learnt
+		for step := range 400 {
+			open := map[string]int64{}
+			for i := range pool.Instances {
+				if step%20 == 0 {
+					pool.Instances[i].State = app.Ready
+					if i > 0 && rng.IntN(4) == 0 {
+						pool.Instances[i].State = app.Unready
+					}
+				}
+				open[ids[i]] = rng.Int64N(20)
+			}
+			rng.Shuffle(len(pool.Instances), func(i, j int) {
+				pool.Instances[i], pool.Instances[j] = pool.Instances[j], pool.Instances[i]
+				ids[i], ids[j] = ids[j], ids[i]
+			})
+			both := make([]*exchange, 2)
+			who, kind, refused := rng.IntN(30), rng.IntN(5), ids[rng.IntN(len(ids))]
+			url, sid, ours := "http://localhost/", "", false
+			switch kind {
+			case 1:
+				url += "socket.io/?EIO=4&transport=polling"
+			case 2:
+				sid = fmt.Sprint("session-", rng.IntN(60))
+				url += "socket.io/?EIO=4&transport=polling&sid=" + sid
+				ours = bySid && homes[sid] != ""
+			case 3:
+				url += fmt.Sprintf("echo/000/stranger%d/xhr_streaming", rng.IntN(60))
+			}
+			ses, known := cookies[who]
+			known = known && byCookie
+			for i, r := range routers {
+				p := pool
+				if p.Instances = slices.Clone(pool.Instances); i == 1 {
+					slices.Reverse(p.Instances)
+				}
+				r.Set(routesTo(p))
+				for id, n := range open {
+					r.targets[id].requests.Store(n)
+					r.targets[id].sessions.Store(0) // the routers may know different ones
+				}
+				req, _ := http.NewRequest("GET", url, nil)
+				if kind == 3 {
+					req.Method = "POST"
+				}
+				if known {
+					req.Header.Set("Cookie", affinityCookie+"="+r.sealer.seal(key, ses))
+				}
+				x := &exchange{r: r, req: req, socket: kind == 4, client: netip.AddrFrom4([4]byte{10, 0, 0, byte(who)})}
+				if step%3 == 0 {
+					x.tried = []string{refused}
+				}
+				if !x.find() || !x.choose() {
+					x = nil
+				}
+				both[i] = x
+			}
+			x := both[0]
+			if (x == nil) != (both[1] == nil) {
+				t.Fatalf("seed %d, step %d: one router has an instance, its equal none", seed, step)
+			}
+			if x == nil {
+				continue // the only ready one refused
+			}
+			can := func(id string) bool { return slices.Contains(x.pool.ids, id) && !x.refusedBy(id) }
+			over := func(id string) bool { return pool.Target > 0 && open[id] > 15 }
+			calm := slices.ContainsFunc(x.pool.ids, func(id string) bool { return can(id) && !over(id) })
+			begins := kind == 4 || bySid && (kind == 1 || kind == 3)
+			switch {
+			case ours && can(homes[sid]):
+				if x.at.id != homes[sid] {
+					t.Fatalf("seed %d, step %d: %s of %s is on %s", seed, step, sid, homes[sid], x.at.id)
+				}
+			case !ours && known && can(ses.instance) && !(begins && over(ses.instance) && calm) && kind != 3:
+				if x.at.id != ses.instance || !x.pinned {
+					t.Fatalf("seed %d, step %d: the cookie says %s, the request is on %s", seed, step, ses.instance, x.at.id)
+				}
+			}
+			if begins && calm && over(x.at.id) {
+				t.Fatalf("seed %d, step %d: a new session on the overloaded %s", seed, step, x.at.id)
+			}
+			if !ours && (known || bySid && kind > 0 && kind < 4) && both[1].at.id != x.at.id {
+				t.Fatalf("seed %d, step %d, kind %d: one router chose %s, its equal %s", seed, step, kind, x.at.id, both[1].at.id)
+			}
+			if ours && !slices.Contains(x.pool.ids, homes[sid]) {
+				homes[sid] = x.at.id // its one successor
+			}
+			if kind != 2 && byCookie {
+				cookies[who] = x.cookie
+			}
+			if bySid && kind == 1 {
+				sid = fmt.Sprint("session-", rng.IntN(60))
+				x.pool.sids.learn(digestOf(x.r.salt, key, sid), x.at.load, time.Now())
+				homes[sid] = x.at.id
+			}
+			for _, x := range both {
+				x.release()
+			}
+		}
+	}
+}
