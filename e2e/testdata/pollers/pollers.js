@@ -41,7 +41,7 @@ function client(n) {
     };
     socket.on("connect_error", failed);
     socket.on("disconnect", failed);
-    let home, left = rounds, upgraded = mode === "polling";
+    let home, left = rounds;
     const say = () => socket.emit("say", "", ({ count, instance, transport }) => {
       if (instance !== home || count !== rounds - left + 1) seen.moved++;
       if (--left > 0) return say();
@@ -57,8 +57,9 @@ function client(n) {
       goOn();
     });
     socket.on("connect", () => {
-      if (upgraded) goOn();
-      else socket.io.engine.once("upgrade", goOn);
+      const { engine } = socket.io; // which may have gone over already
+      if (mode === "polling" || engine.transport.name === "websocket") goOn();
+      else engine.once("upgrade", goOn);
     });
   });
 }
