@@ -20,6 +20,7 @@ var rooms = map[string][]string{
 	"appyaml":  {"app", "spelling"},
 	"config":   {"app", "spelling"},
 	"logs":     {"app"},
+	"bus":      nil, // carries messages; who sends them is none of its business
 	"store":    {"app"},
 	"edge":     {"app"},
 	"tunnel":   {"app"},
