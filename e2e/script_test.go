@@ -19,8 +19,13 @@ func TestScripts(t *testing.T) {
 	}
 	t.Cleanup(func() { busy.Close() }) // after the scripts, which run in parallel
 	_, port, _ := net.SplitHostPort(busy.Addr().String())
-	testscript.Run(t, testscript.Params{
-		Dir:  "testdata",
+	testscript.Run(t, scripts("testdata", "BUSY="+port))
+}
+
+// scripts are those of a folder, with more variables.
+func scripts(dir string, more ...string) testscript.Params {
+	return testscript.Params{
+		Dir:  dir,
 		Cmds: commands,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("PATH", filepath.Dir(program)+string(os.PathListSeparator)+os.Getenv("PATH"))
@@ -31,11 +36,11 @@ func TestScripts(t *testing.T) {
 			env.Setenv("GOMODCACHE", goEnv("GOMODCACHE"))
 			env.Setenv("GOFLAGS", "")
 			env.Setenv("NO_COLOR", "1")
-			env.Setenv("BUSY", port)
+			env.Vars = append(env.Vars, more...)
 			env.Setenv("GORACE", "atexit_sleep_ms=0") // as in command
 			give(env)
 			// A copy, since a deploy looks at what it uploads.
 			return os.CopyFS(filepath.Join(env.WorkDir, "echo"), os.DirFS("../examples/echo"))
 		},
-	})
+	}
 }
