@@ -29,7 +29,7 @@ var rooms = map[string][]string{
 	"source":   {"app"},
 	"build":    {"app", "logs", "source"},
 	"control":  {"app", "store", "driver", "probe", "router", "logs"},
-	"server":   {"admin", "app", "auth", "build", "control", "driver/process", "edge", "googleapi", "logs", "router", "source", "store", "tunnel"},
+	"server":   {"admin", "app", "auth", "build", "bus", "control", "driver/process", "edge", "googleapi", "logs", "router", "source", "store", "tunnel"},
 	"cli":      {"admin", "app", "appyaml", "auth", "build", "config", "control", "driver/process", "edge", "logs", "server", "spelling", "store"},
 
 	"auth":  {"app"},

@@ -73,6 +73,11 @@ type Version struct {
 	DrainSignal bool // tell the app with SIGUSR1 that an instance drains, besides HOLDFAST_DRAIN_FILE
 	Rebalance   bool // move sockets to fresh instances, gently, while the spread is uneven
 
+	// Left out of the stored form when they say nothing, so that versions named
+	// by their contents keep their names.
+	Bus    bool   `json:",omitempty"` // instances get REDIS_URL, the address of a bus for messages between them
+	BusEnv string `json:",omitempty"` // and under this name too; "": under none
+
 	Beta           map[string]string // beta_settings that are not ours, kept as they are
 	ServiceAccount string
 	Endpoints      Endpoints

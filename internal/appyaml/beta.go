@@ -33,6 +33,9 @@ func (r *reader) settings() section {
 		"holdfast.rebalance":         r.only("gentle", &v.Rebalance, "without it sockets stay where they are"),
 		"holdfast.affinity":          r.sticky(&v.Sticky),
 
+		"holdfast.bus":     r.only("redis", &v.Bus, "without it there is no bus, and no REDIS_URL is set"),
+		"holdfast.bus_env": r.variableName(&v.BusEnv),
+
 		"holdfast.ping_interval":           r.duration(&v.Sockets.PingInterval, time.Second, 24*time.Hour, "never"),
 		"holdfast.max_message_bytes":       r.bytes(&v.Sockets.MaxMessageBytes),
 		"holdfast.max_messages_per_second": r.whole(&v.Sockets.MaxMessagesPerSecond, 0, 1_000_000),
@@ -99,6 +102,20 @@ func (r *reader) sticky(to *app.Sticky) value {
 		default:
 			r.wrong(n, `write "cookie,sid", or one of them; to know nobody again, leave session_affinity out`, "%s must be cookie, sid or both, not %s", n.name, quote(n.text))
 		}
+	}
+}
+
+// variableName reads the name of a variable of the app.
+func (r *reader) variableName(to *string) value {
+	return func(n *node) {
+		if !r.is(n, scalar) {
+			return
+		}
+		if what, hint := checkVariable(n.text, ""); what != "" {
+			r.wrong(n, hint, "%s: %s", n.name, what)
+			return
+		}
+		*to = n.text
 	}
 }
 

@@ -55,6 +55,8 @@ func TestBounds(t *testing.T) {
 		{path: "beta_settings: {holdfast.max_age: %s}", good: "0 0s 1s 168h 7d", bad: "-1 weekly"},
 		{path: "beta_settings: {holdfast.drain_signal: %s}", good: "SIGUSR1 'SIGUSR1'", bad: "SIGUSR2 sigusr1 USR1 10 true '' [SIGUSR1]"},
 		{path: "beta_settings: {holdfast.rebalance: %s}", good: "gentle 'gentle'", bad: "Gentle hard true off '' {}"},
+		{path: "beta_settings: {holdfast.bus: %s}", good: "redis 'redis'", bad: "Redis valkey true '' []"},
+		{path: "beta_settings: {holdfast.bus: redis, holdfast.bus_env: %s}", good: "MESSAGES_URL a", bad: "GAE_URL a-b 1 '' []"},
 		{path: "env_variables: {%s: x}", good: "A a_1 _ gae_x", bad: "GAE GAE_X GAEX 1 a-b a.b ''"},
 		{path: "skip_files: %s", good: "^a$ '.*\\.py[co]' '[^a]'", bad: "(?=a) '(a)\\1' ( *a"},
 		{path: "env_variables: {A: '%s'}", good: strings.Repeat("x", maxVariableBytes-2), bad: strings.Repeat("x", maxVariableBytes-1)},

@@ -16,6 +16,7 @@ func (r *reader) finish(root *node) {
 	r.finishChecks()
 	r.finishScaling()
 	r.finishEndpoints()
+	r.finishBus()
 	r.warnIgnored()
 }
 
@@ -56,6 +57,20 @@ func (r *reader) finishEndpoints() {
 		r.fail(n.key, "endpoints_api_service has no config_id", `a fixed rollout_strategy needs one; "rollout_strategy: managed" needs none`)
 	case e.Rollout == "managed" && e.ConfigID != "":
 		r.fail(r.seen["endpoints_api_service.config_id"].key, "config_id is of no use with a managed rollout_strategy", "remove one of them")
+	}
+}
+
+// finishBus: a bus that nobody can find is a slip.
+func (r *reader) finishBus() {
+	if n := r.seen["beta_settings.holdfast.bus_env"]; n != nil && !n.bad && r.seen["beta_settings.holdfast.bus"] == nil {
+		r.fail(n.key, "holdfast.bus_env names a variable for a bus, and there is none", `add "holdfast.bus: redis"`)
+	}
+	if n := r.seen["beta_settings.holdfast.bus"]; n != nil && r.v.Bus {
+		for _, name := range []string{"REDIS_URL", r.v.BusEnv} {
+			if _, said := r.v.Env[name]; said {
+				r.warn(n.key, fmt.Sprintf("%s is set by env_variables, and so does not lead to the bus", name))
+			}
+		}
 	}
 }
 

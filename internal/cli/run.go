@@ -18,6 +18,7 @@ import (
 	"holdfast/internal/app"
 	"holdfast/internal/appyaml"
 	"holdfast/internal/build"
+	"holdfast/internal/config"
 	"holdfast/internal/edge"
 	"holdfast/internal/server"
 )
@@ -47,6 +48,7 @@ type runOptions struct {
 	env       []string
 	user      string
 	data      string
+	redis     string
 	open      bool
 	watch     bool
 	nearest   bool
@@ -72,6 +74,9 @@ SIGKILL. A second Ctrl-C does it at once.`,
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if what, hint := config.CheckRedis(o.redis); what != "" {
+				return misuse{fmt.Errorf("--redis: %s: %s", what, hint)}
+			}
 			o.dir = args[0]
 			return o.run(cmd.Context())
 		},
@@ -86,6 +91,7 @@ SIGKILL. A second Ctrl-C does it at once.`,
 	f.StringArrayVar(&o.env, "env", nil, "set a variable of the app, KEY=VALUE; may be repeated, wins over app.yaml")
 	f.StringVar(&o.user, "user", "", "run the instances as this user; needs root")
 	f.StringVar(&o.data, "data", "", "keep builds, logs and state here (default: a folder of the app's own in your cache)")
+	f.StringVar(&o.redis, "redis", "", "lead an app with holdfast.bus to this Redis, redis://HOST:PORT, instead of the bus in the box")
 	f.BoolVar(&o.open, "open", false, "open the address in your browser once it is served")
 	f.BoolVar(&o.watch, "watch", false, "build and roll over when a file is saved")
 	f.BoolVar(&o.nearest, "nearest-runtime", false, "take the nearest runtime version where this machine lacks the one asked for")
@@ -175,6 +181,7 @@ func (r *runner) prepare(v app.Version, l net.Listener) error {
 		App:      v.App,
 		Service:  v.Service,
 		User:     r.user,
+		Redis:    r.redis,
 		Keeper:   []string{self, keeper},
 		Events:   r.event,
 		Log:      r.log,

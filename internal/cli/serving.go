@@ -85,6 +85,7 @@ func newServer(c config.Config, requests, operators net.Listener, log *slog.Logg
 		Region:        c.Region,
 		App:           c.Project,
 		User:          c.User,
+		Redis:         c.Redis,
 		Keeper:        []string{self, keeper},
 		Log:           log,
 		Program:       version(),

@@ -23,9 +23,10 @@ type Config struct {
 	KeepInstances  bool     // a stop leaves the apps running for the successor
 	StopWithin     time.Duration
 	Maintenance    Window
-	NearestRuntime bool  // build with the nearest version of a runtime that the machine lacks
-	BuildsMax      int64 // bytes of disk for builds
-	SourcesMax     int64 // bytes of disk for uploaded sources
+	NearestRuntime bool   // build with the nearest version of a runtime that the machine lacks
+	Redis          string // URL of a Redis that apps with holdfast.bus are led to; "" is the bus in the box
+	BuildsMax      int64  // bytes of disk for builds
+	SourcesMax     int64  // bytes of disk for uploaded sources
 	LogLevel       slog.Level
 	LogFormat      string // FormatText or FormatJSON
 }

@@ -238,3 +238,22 @@ func FuzzFile(f *testing.F) {
 		}
 	})
 }
+
+// The address of a Redis often carries a password, which nobody is shown.
+func TestARedisIsNamedWithoutItsPassword(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{"redis://shop:geheim@host:6379/1", "redis://:geheim@host", "http://a:geheim@host", "redis:%zz:geheim@x"} {
+		c, values, err := Read(Input{Flags: map[string][]string{"redis": {text}}})
+		if err == nil && c.Redis != text {
+			t.Errorf("%s became %s", text, c.Redis)
+		}
+		if said := fmt.Sprint(values, err); strings.Contains(said, "geheim") {
+			t.Errorf("%s is shown: %s", text, said)
+		}
+	}
+	for _, text := range []string{"host:6379", "http://host", "redis://", "redis:///0"} {
+		if _, _, err := Read(Input{Flags: map[string][]string{"redis": {text}}}); err == nil {
+			t.Errorf("%s is taken", text)
+		}
+	}
+}

@@ -21,7 +21,7 @@ type Input struct {
 // Value is one setting as it came out.
 type Value struct {
 	Setting
-	Text string // as it was written; lists with a comma in between
+	Text string // as it was written, but for passwords; lists with a comma in between
 	From string // "flag", "environment", FileName:LINE, or "default"
 }
 
@@ -98,7 +98,11 @@ func Read(in Input) (Config, []Value, error) {
 				now.text = strings.Join(f, ",")
 			}
 		}
-		if wrong := s.set(&c, now.text); wrong != nil {
+		wrong := s.set(&c, now.text)
+		if s.shown != nil {
+			now.text = s.shown(now.text)
+		}
+		if wrong != nil {
 			now.err.Text, now.err.What, now.err.Hint = now.text, wrong.what, wrong.hint
 			return Config{}, nil, &now.err
 		}

@@ -14,8 +14,9 @@ type Setting struct {
 	Default string // as it would be written; may be ""
 	Meaning string // one sentence or two, with the unit and the bounds
 
-	many bool // may be given several times, or as a list
-	set  func(c *Config, text string) *fault
+	many  bool                     // may be given several times, or as a list
+	shown func(text string) string // how it is printed, where that is not as it was written
+	set   func(c *Config, text string) *fault
 }
 
 // Flag is how the setting is written on the command line.
@@ -92,6 +93,12 @@ func Settings() []Setting {
 			Name: "maintenance", Takes: "WINDOW", Default: "always",
 			Meaning: "When instances older than holdfast.max_age may be replaced, in the machine's time: `02:00-05:00`, `Sat,Sun 22:00-04:00`, `always`.",
 			set:     window,
+		},
+		{
+			Name: "redis", Takes: "URL", Default: "",
+			Meaning: "Lead apps with `holdfast.bus: redis` to this Redis or Valkey, as in `redis://user:password@host:6379/0`, instead of the bus in the box. All apps share it.",
+			set:     text(func(c *Config) *string { return &c.Redis }, redis),
+			shown:   withoutPassword,
 		},
 		{
 			Name: "nearest-runtime", Default: "false",

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/url"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -129,6 +130,39 @@ func runAs(text string) (string, *fault) {
 		return "", &fault{"only root may run apps as another user", "start the server as root, or leave this out"}
 	}
 	return text, nil
+}
+
+// CheckRedis says what is wrong with the address of a Redis, and what to do
+// about it; nothing when all is well.
+func CheckRedis(text string) (what, hint string) {
+	if _, wrong := redis(text); wrong != nil {
+		return wrong.what, wrong.hint
+	}
+	return "", ""
+}
+
+// redis checks the address of a server that apps connect to, not we: whether it
+// is there is theirs to see.
+func redis(text string) (string, *fault) {
+	if text == "" {
+		return "", nil
+	}
+	u, err := url.Parse(text)
+	if err != nil || u.Host == "" || u.Scheme != "redis" && u.Scheme != "rediss" || strings.ContainsRune(text, 0) {
+		return "", &fault{"it is not the URL of a Redis", "write it as in redis://127.0.0.1:6379, redis://user:password@host:6379/0 or rediss://... for TLS"}
+	}
+	return text, nil
+}
+
+// withoutPassword is a URL as it may be printed, one that is none as well.
+func withoutPassword(text string) string {
+	at := strings.LastIndexByte(text, '@')
+	if at < 0 {
+		return text
+	}
+	scheme, credentials, _ := strings.Cut(text[:at], "://")
+	user, _, _ := strings.Cut(credentials, ":")
+	return scheme + "://" + user + ":xxxxx" + text[at:]
 }
 
 func yesNo(at func(*Config) *bool) func(*Config, string) *fault {

@@ -55,6 +55,7 @@ type Config struct {
 	Service  string              // lead to which name none, such as localhost
 	User     string              // runs the instances, when we are root; "" is who we are
 	Keeper   []string            // the command that keeps one instance
+	Redis    string              // leads apps with a bus to this Redis; "": to a bus of ours
 	Events   func(control.Event) // told of every change of an instance; must not block
 	Log      *slog.Logger
 
@@ -81,6 +82,7 @@ type Server struct {
 	builder *builder     // nil: artifacts are made by others
 	door    http.Handler // nil: there is no Admin
 	driver  *process.Driver
+	bus     *messages
 	tunnels *tunnel.Set
 	router  *router.Router
 	control *control.Controller
@@ -148,7 +150,10 @@ func New(cfg Config) (_ *Server, err error) {
 	if s.builder != nil {
 		settings.Builder = s.builder
 	}
-	s.control = control.New(s.driver, s.router, s.wishes, settings)
+	if s.bus, err = openBus(cfg.Data, cfg.Redis, secret, cfg.Log.With("room", "bus")); err != nil {
+		return nil, err
+	}
+	s.control = control.New(instances{s.driver, s.bus}, s.router, s.wishes, settings)
 	s.deploys, s.goodbye = context.WithCancel(context.Background())
 	if cfg.Admin != nil {
 		if err = s.openDoor(); err != nil {
@@ -170,6 +175,9 @@ func (s *Server) close() error {
 	if s.keep != nil {
 		errs = append(errs, s.keep.close())
 	}
+	if s.bus != nil {
+		s.bus.close()
+	}
 	if s.driver != nil {
 		errs = append(errs, s.driver.Close())
 	}
@@ -190,7 +198,7 @@ func (s *Server) Run(ctx, hurry context.Context) error {
 	defer endFront()
 
 	var g errgroup.Group
-	failed := make(chan struct{}, 5) // one place for each room below
+	failed := make(chan struct{}, 6) // one place for each room below
 	start := func(run func() error) {
 		g.Go(func() error {
 			err := run()
@@ -202,6 +210,7 @@ func (s *Server) Run(ctx, hurry context.Context) error {
 	}
 	start(func() error { return s.tunnels.Run(rooms) })
 	start(func() error { return s.control.Run(rooms) })
+	start(func() error { return s.bus.run(rooms) })
 	start(func() error {
 		return edge.Serve(front, s.cfg.Listener, s.router, goodbyeTime, s.cfg.Log.With("room", "edge"))
 	})
