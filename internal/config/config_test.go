@@ -3,6 +3,7 @@ package config_test
 import (
 	"errors"
 	"flag"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -243,7 +244,7 @@ func FuzzFile(f *testing.F) {
 func TestARedisIsNamedWithoutItsPassword(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{"redis://shop:geheim@host:6379/1", "redis://:geheim@host", "http://a:geheim@host", "redis:%zz:geheim@x"} {
-		c, values, err := Read(Input{Flags: map[string][]string{"redis": {text}}})
+		c, values, err := config.Read(config.Input{Flags: map[string][]string{"redis": {text}}})
 		if err == nil && c.Redis != text {
 			t.Errorf("%s became %s", text, c.Redis)
 		}
@@ -252,7 +253,7 @@ func TestARedisIsNamedWithoutItsPassword(t *testing.T) {
 		}
 	}
 	for _, text := range []string{"host:6379", "http://host", "redis://", "redis:///0"} {
-		if _, _, err := Read(Input{Flags: map[string][]string{"redis": {text}}}); err == nil {
+		if _, _, err := config.Read(config.Input{Flags: map[string][]string{"redis": {text}}}); err == nil {
 			t.Errorf("%s is taken", text)
 		}
 	}

@@ -160,7 +160,10 @@ func withoutPassword(text string) string {
 	if at < 0 {
 		return text
 	}
-	scheme, credentials, _ := strings.Cut(text[:at], "://")
+	scheme, credentials, ok := strings.Cut(text[:at], "://")
+	if !ok {
+		return "xxxxx" + text[at:]
+	}
 	user, _, _ := strings.Cut(credentials, ":")
 	return scheme + "://" + user + ":xxxxx" + text[at:]
 }
