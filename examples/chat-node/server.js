@@ -1,11 +1,14 @@
 // A chat with express and socket.io, the shape of App Engine's own sample: one
-// file, the people kept in the memory of one process. socket.io begins with
-// long polling and goes over to a WebSocket when it can. Start reading at
-// io.on("connection").
+// file, the people kept in the memory of their instance, and a bus that carries
+// what is said from one instance to the others. socket.io begins with long
+// polling and goes over to a WebSocket when it can. Start reading at
+// io.on("connection"), then connectBus.
 
 import { randomBytes } from "node:crypto";
 import { createServer } from "node:http";
 import express from "express";
+import { createAdapter } from "@socket.io/redis-adapter";
+import { createClient } from "redis";
 import { Server } from "socket.io";
 
 const HISTORY_MAX = 100;  // messages a newcomer sees
@@ -18,6 +21,7 @@ const NAME_MAX = 32;      // characters in a name
 const ID_MAX = 80;        // characters in a message id
 const NAMES_MAX = 50;     // names told to everybody; beyond it only the count is
 const PEOPLE_MS = 200;    // many who come at once are told of at once
+const GONE_MS = 15_000;   // an instance that says nothing for so long has no people
 const GOODBYE_MS = 3000;  // for the last packets, before the process ends
 
 // App Engine tells an app who it is in its environment.
@@ -30,6 +34,7 @@ const identity = {
 
 const history = [];     // at most HISTORY_MAX, oldest first
 const seen = new Map(); // id → message, at most SEEN_MAX, oldest first
+const elsewhere = new Map(); // instance → { names, count, at }: who is on the others
 let stopping = false;
 
 const app = express();
@@ -77,9 +82,16 @@ function say(socket, id, words) {
   if (seen.has(id)) return send(socket, "message", { message: seen.get(id) });
 
   const message = { id, name: socket.data.name, text: words, at: new Date().toISOString() };
+  hear(message);
+  io.serverSideEmit("said", message); // to the other instances
+}
+
+// hear tells everybody here what was said, here or on another instance.
+function hear(message) {
+  if (seen.has(message.id)) return;
   history.push(message);
   if (history.length > HISTORY_MAX) history.shift();
-  seen.set(id, message);
+  seen.set(message.id, message);
   if (seen.size > SEEN_MAX) seen.delete(seen.keys().next().value);
   everybody("message", { message });
 }
@@ -106,16 +118,54 @@ let telling = null;
 function peopleChanged() {
   telling ??= setTimeout(() => {
     telling = null;
+    io.serverSideEmit("people", identity.instance, here());
     everybody("people", who());
   }, PEOPLE_MS);
 }
 
-function who() {
+// here is who is on this instance; who, on all of them as far as they said so.
+function here() {
   const names = [];
   for (const { data } of io.sockets.sockets.values()) {
     if (names.push(data.name ?? "Somebody") === NAMES_MAX) break;
   }
-  return { names: names.sort(), count: io.sockets.sockets.size };
+  return { names, count: io.sockets.sockets.size };
+}
+
+function who() {
+  const all = [here(), ...elsewhere.values()];
+  return {
+    names: all.flatMap(({ names }) => names).slice(0, NAMES_MAX).sort(),
+    count: all.reduce((sum, { count }) => sum + count, 0),
+  };
+}
+
+// connectBus lets instances hear each other. Without REDIS_URL this one is
+// alone; while the bus is away messages reach who is here, and redis connects
+// again by itself.
+async function connectBus() {
+  const { REDIS_URL, REDIS_PREFIX = "" } = process.env;
+  if (!REDIS_URL) return;
+  const publisher = createClient({ url: REDIS_URL, disableOfflineQueue: true });
+  const subscriber = publisher.duplicate();
+  for (const client of [publisher, subscriber]) client.on("error", (err) => console.error(`bus: ${err.message || err.code}`));
+  // What the adapter cannot publish now, nobody can be told of.
+  const publish = publisher.publish.bind(publisher);
+  publisher.publish = (channel, message) => publish(channel, message).catch((err) => console.error(`bus: not published: ${err.message}`));
+  await Promise.all([publisher.connect(), subscriber.connect()]);
+  io.adapter(createAdapter(publisher, subscriber, { key: `${REDIS_PREFIX}chat` }));
+
+  io.on("said", hear);
+  io.on("people", (instance, people) => {
+    const known = elsewhere.has(instance);
+    elsewhere.set(instance, { ...people, at: Date.now() });
+    everybody("people", who());
+    if (!known) peopleChanged(); // a newcomer has not heard of us either
+  });
+  setInterval(() => {
+    for (const [instance, { at }] of elsewhere) if (Date.now() - at > GONE_MS) elsewhere.delete(instance);
+    peopleChanged();
+  }, GONE_MS / 3).unref();
 }
 
 function text(v) {
@@ -140,6 +190,7 @@ for (const signal of ["SIGTERM", "SIGINT"]) {
   });
 }
 
+await connectBus();
 server.listen(process.env.PORT || 8080, () => {
   console.log(`chat listens on ${server.address().port}, instance ${identity.instance}`);
 });
