@@ -105,9 +105,6 @@ func boundedLines(data []byte, atEOF bool) (advance int, token []byte, err error
 func Follow(ctx context.Context, path string, from time.Time, fn func(Line) error) error {
 	f := follower{path: path, from: from, fn: fn}
 	defer f.close()
-	if err := f.backlog(); err != nil {
-		return err
-	}
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
 	for {
@@ -133,7 +130,9 @@ type follower struct {
 	buf  [32 << 10]byte
 }
 
-// backlog gives the lines of rotated files, oldest first, and opens the current one.
+// backlog gives the lines of rotated files, oldest first, and opens the current
+// one. While there is none it gives nothing: what is rotated between that look
+// and the next would be missed.
 func (f *follower) backlog() error {
 	var older []*os.File
 	defer func() {
@@ -143,11 +142,12 @@ func (f *follower) backlog() error {
 	}()
 	// The current file is opened first: what is rotated while we open the rest
 	// is then read from the open descriptor, and nothing is read twice.
-	f.file, _ = os.Open(f.path)
-	var last os.FileInfo // of the file opened before
-	if f.file != nil {
-		last, _ = f.file.Stat()
+	current, err := os.Open(f.path)
+	if err != nil {
+		return nil // not there yet, or between two renames
 	}
+	f.file = current
+	last, _ := current.Stat() // of the file opened before
 	for i := 1; i < filesMax; i++ {
 		o, err := os.Open(numbered(f.path, i))
 		if err != nil {
@@ -172,11 +172,9 @@ func (f *follower) backlog() error {
 func (f *follower) more() error {
 	for {
 		if f.file == nil {
-			file, err := os.Open(f.path)
-			if err != nil {
-				return nil // not there yet, or between two renames
+			if err := f.backlog(); err != nil || f.file == nil {
+				return err
 			}
-			f.file = file
 		}
 		// Asked before reading: what the writer appended before it rotated is
 		// then sure to be in what we read.

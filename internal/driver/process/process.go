@@ -116,7 +116,7 @@ func New(cfg Config) (*Driver, error) {
 		return nil, fmt.Errorf("process driver: %w", err)
 	}
 	if err := d.adopt(); err != nil {
-		d.lock.Close()
+		unlockDir(d.lock)
 		return nil, fmt.Errorf("process driver: %w", err)
 	}
 	return d, nil
@@ -184,7 +184,7 @@ func (d *Driver) Close() error {
 		return nil
 	}
 	d.closed = true
-	return d.lock.Close()
+	return unlockDir(d.lock)
 }
 
 // instance is one that is listed.

@@ -210,6 +210,13 @@ func lockDir(dir string) (*os.File, error) {
 	return f, nil
 }
 
+// unlockDir gives the directory up. Closing alone would not: a child that is
+// being started elsewhere in this process has the descriptor, too, until it
+// executes its program.
+func unlockDir(f *os.File) error {
+	return errors.Join(flock(f, unix.LOCK_UN), f.Close())
+}
+
 // flock is unix.Flock, again after signals.
 func flock(f *os.File, how int) error {
 	for {
