@@ -40,6 +40,7 @@ const (
 // Config is what the door is told once.
 type Config struct {
 	Guard   *auth.Guard     // lets in who may
+	Tokens  *auth.Tokens    // whose tokens the guard lets in, to list and change
 	Goodbye <-chan struct{} // closed when the server ends: streams and long polls end then; nil: never
 	Log     *slog.Logger
 }
@@ -70,8 +71,9 @@ type door struct {
 
 // route is one thing that can be asked for. One of answer and stream is set.
 type route struct {
-	pattern string // METHOD path, as http.ServeMux has it, below Prefix
-	query   string // the parameters that it knows, with spaces between
+	pattern string    // METHOD path, as http.ServeMux has it, below Prefix
+	needs   auth.Role // "": see role
+	query   string    // the parameters that it knows, with spaces between
 	answer  func(*visit) (any, error)
 	stream  func(http.ResponseWriter, *visit) error // writes by itself, and returns an error only before its first byte
 }
@@ -112,21 +114,41 @@ func (d *door) routes() []route {
 		{pattern: "GET sockets", query: filter + " id client limit", answer: d.sockets},
 		{pattern: "POST sockets/close", answer: d.closeSockets},
 
-		{pattern: "GET backup", stream: d.backup},
-		{pattern: "POST restore", answer: d.restore},
+		{pattern: "GET backup", needs: auth.Admin, stream: d.backup},
+		{pattern: "POST restore", needs: auth.Admin, answer: d.restore},
+
+		{pattern: "GET tokens", needs: auth.Admin, answer: d.listTokens},
+		{pattern: "POST tokens", needs: auth.Admin, answer: d.addToken},
+		{pattern: "DELETE tokens/{name}", needs: auth.Admin, answer: d.removeToken},
 	}
+}
+
+// role is the least that a route needs: to look, unless it says otherwise, and
+// to change what runs.
+func (r route) role() auth.Role {
+	switch {
+	case r.needs != "":
+		return r.needs
+	case strings.HasPrefix(r.pattern, http.MethodGet+" "):
+		return auth.Viewer
+	}
+	return auth.Deployer
 }
 
 // room makes a handler of a route.
 func (d *door) room(r route) http.Handler {
 	known := strings.Fields(r.query)
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		a := &visit{Request: req, w: w, by: w.(*admitted).name} // a panic here is a way in that asks for no token
+		caller := w.(*admitted).caller
+		a := &visit{Request: req, w: w, by: caller.Name} // a panic above here is a way in that asks for no token
 		if by := req.Header.Get(byHeader); by != "" {
 			a.by = by
 		}
 		control := http.NewResponseController(w)
-		err := a.check(known)
+		err := refusal(auth.Need(caller, r.role()))
+		if err == nil {
+			err = a.check(known)
+		}
 		if err == nil && r.stream != nil {
 			if err = r.stream(w, a); err == nil {
 				return

@@ -21,7 +21,7 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		// tests for one; they need not.
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(readTime))
 	}
-	name, err := d.admit(r)
+	caller, err := d.admit(r)
 	if err == nil && r.Method == http.MethodHead {
 		err = invalid("HEAD is not answered; use GET")
 	}
@@ -32,31 +32,39 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		d.refuse(w, r, err)
 		return
 	}
-	d.mux.ServeHTTP(&admitted{w, name}, r)
+	d.mux.ServeHTTP(&admitted{w, caller}, r)
 }
 
-// admitted carries the name of a caller's token past the mux, with what the
-// caller is answered.
+// admitted carries whose token came past the mux, with what the caller is
+// answered.
 type admitted struct {
 	http.ResponseWriter
-	name string
+	caller auth.Caller
 }
 
 // Unwrap is for http.ResponseController.
 func (a *admitted) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 
 // admit says whose token a request carries, or why it is not let in.
-func (d *door) admit(r *http.Request) (name string, err error) {
-	name, err = d.cfg.Guard.Admit(r)
+func (d *door) admit(r *http.Request) (auth.Caller, error) {
+	caller, err := d.cfg.Guard.Admit(r)
+	return caller, refusal(err)
+}
+
+// refusal is a guard's error in the room's words; others stay as they are.
+func refusal(err error) error {
 	var refused *auth.Refusal
 	if !errors.As(err, &refused) {
-		return name, err
+		return err
 	}
-	kind := KindForbidden
-	if refused.Status == http.StatusUnauthorized {
-		kind = KindUnauthorized
+	e := &Error{Kind: KindForbidden, Message: refused.What, Next: refused.Next}
+	switch refused.Status {
+	case http.StatusUnauthorized:
+		e.Kind = KindUnauthorized
+	case http.StatusTooManyRequests:
+		e.Kind, e.Retry = KindUnavailable, retryAfter
 	}
-	return "", &Error{Kind: kind, Message: refused.What, Next: refused.Next}
+	return e
 }
 
 // unknown says what is wrong with a request that no route takes.

@@ -3,18 +3,23 @@ package admin
 import (
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"slices"
 	"strings"
 	"testing"
+
+	"holdfast/internal/auth"
 )
 
 // ask sends one request through the door, without a network.
 func (w *world) ask(method, path, body string, header ...string) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(method, "http://127.0.0.1:8079"+path, strings.NewReader(body))
 	r.Header.Set("Authorization", "Bearer "+w.token)
+	// Each from an address of its own: who fails again and again waits.
+	r.RemoteAddr = fmt.Sprintf("[2001:db8::%x]:1234", rand.Uint32()&0xffff)
 	for i := 0; i < len(header); i += 2 {
 		if name, value := header[i], header[i+1]; name == "Host" {
 			r.Host = value
@@ -41,7 +46,7 @@ func kind(rec *httptest.ResponseRecorder) Kind {
 // example is a path that a route takes.
 func example(pattern string) (method, path string) {
 	method, path, _ = strings.Cut(pattern, " ")
-	path = strings.NewReplacer("{app}", "shop", "{service}", "chat", "{version}", "v1", "{id}", "x", "{hash}", strings.Repeat("0", 64)).Replace(path)
+	path = strings.NewReplacer("{app}", "shop", "{service}", "chat", "{version}", "v1", "{id}", "x", "{name}", "x", "{hash}", strings.Repeat("0", 64)).Replace(path)
 	return method, Prefix + path
 }
 
@@ -58,6 +63,7 @@ var allRoutes = []string{
 	"DELETE apps/{app}/services/{service}/versions/{version}", "PATCH apps/{app}/services/{service}/versions/{version}/scaling",
 	"POST instances/{id}/restart", "DELETE instances/{id}", "PUT apps/{app}/dispatch", "POST operations/{id}/cancel",
 	"GET logs", "GET sockets", "POST sockets/close", "GET backup", "POST restore",
+	"GET tokens", "POST tokens", "DELETE tokens/{name}",
 }
 
 func TestEveryRouteNeedsAToken(t *testing.T) {
@@ -217,6 +223,36 @@ func TestThePageOfTheAPIHasEveryRoute(t *testing.T) {
 	for _, k := range kinds {
 		if !strings.Contains(page, fmt.Sprintf("| `%s` | %d |", k.kind, k.status)) {
 			t.Errorf("docs/admin-api.md does not have %s with %d", k.kind, k.status)
+		}
+	}
+}
+
+// To look needs a viewer, to change what runs a deployer, and what is about the
+// server itself an admin.
+func TestEveryRouteNeedsItsRole(t *testing.T) {
+	w := newWorld(t)
+	tokens := map[auth.Role]string{}
+	for _, role := range auth.Roles() {
+		tokens[role] = must(w.tokens.Add(string(role), role))(t)
+	}
+	for _, pattern := range allRoutes {
+		method, path := example(pattern)
+		least := auth.Deployer
+		switch {
+		case strings.HasSuffix(pattern, "backup") || strings.HasSuffix(pattern, "restore") || strings.Contains(pattern, "tokens"):
+			least = auth.Admin
+		case method == "GET":
+			least = auth.Viewer
+		}
+		for role, token := range tokens {
+			allowed := auth.Caller{Name: "x", Role: role}.May(least)
+			if allowed && pattern == "GET backup" {
+				continue // it is a tar
+			}
+			rec := w.ask(method, path, "{}", "Authorization", "", "Authorization", "Bearer "+token)
+			if refused := rec.Code == 403; refused == allowed {
+				t.Errorf("%s as %s: %d %s", pattern, role, rec.Code, rec.Body)
+			}
 		}
 	}
 }

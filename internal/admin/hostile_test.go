@@ -10,6 +10,7 @@ import (
 
 // takesJSON are the routes that read a body of JSON, each with one that fits.
 var takesJSON = map[string]string{
+	"POST tokens": `{"name":"x","role":"viewer"}`, "DELETE tokens/{name}": "",
 	"POST trees":             `{"files":[]}`,
 	"POST apps/{app}/deploy": `{"yaml":"runtime: go\nenv: flex\n","tree":"0","promote":true}`,
 	"PUT apps/{app}/services/{service}/traffic":                      `{"by":"ip","shares":{"v1":1}}`,

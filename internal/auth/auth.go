@@ -1,9 +1,8 @@
 // Package auth knows who is calling: it keeps the bearer tokens that a server
 // accepts. There is one that the server makes for whoever may read its data
 // directory, and any number with names, for people and machines elsewhere. It
-// knows nothing of
-// what a caller may do: every token may do everything. Start at Open, Who and
-// Guard.
+// knows roles, and nothing
+// of what they are needed for. Start at Open, Who and Guard.
 package auth
 
 import (
@@ -53,6 +52,7 @@ const Owner = "owner"
 type Named struct {
 	Name    string
 	Hash    string // SHA-256 of the token, in hex
+	Role    Role
 	Created time.Time
 }
 
@@ -114,13 +114,13 @@ func plausible(token string) bool {
 		!strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' })
 }
 
-// Who says whose token an Authorization header carries: Owner or the name of a
-// named one. It takes the same time whether or not and where a token is wrong.
-func (t *Tokens) Who(header string) (name string, ok bool) {
+// Who says whose token an Authorization header carries: the server's own, which
+// is Owner's and may everything, or a named one. It takes the same time whether or not and where a token is wrong.
+func (t *Tokens) Who(header string) (c Caller, ok bool) {
 	// The scheme's case does not matter (RFC 9110, 11.1).
 	scheme, token, found := strings.Cut(header, " ")
 	if !found || !strings.EqualFold(scheme, "bearer") || len(token) > tokenMax {
-		return "", false
+		return c, false
 	}
 	sum := sha256.Sum256([]byte(strings.TrimSpace(token)))
 	text := []byte(hex.EncodeToString(sum[:]))
@@ -129,30 +129,33 @@ func (t *Tokens) Who(header string) (name string, ok bool) {
 	t.mu.RUnlock()
 
 	found = subtle.ConstantTimeCompare(sum[:], t.own[:]) == 1
-	name = Owner
+	c = Caller{Owner, Admin}
 	for _, n := range named {
 		if subtle.ConstantTimeCompare(text, []byte(n.Hash)) == 1 {
-			name, found = n.Name, true
+			c, found = Caller{n.Name, n.Role}, true
 		}
 	}
 	if !found {
-		return "", false
+		return Caller{}, false
 	}
-	return name, true
+	return c, true
 }
 
 // possible are the names of tokens.
 var possible = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$`)
 
-// Add makes a token with a name and returns it. It is not kept: nobody can read
+// Add makes a token with a name and a role and returns it. It is not kept: nobody can read
 // it again. A name that is taken is app.ErrExists.
-func (t *Tokens) Add(name string) (string, error) {
+func (t *Tokens) Add(name string, role Role) (string, error) {
+	if _, err := ParseRole(string(role)); err != nil {
+		return "", err
+	}
 	if !possible.MatchString(name) || name == Owner {
 		return "", fmt.Errorf("token %q: want up to 64 letters, digits, dots, hyphens, _ or @, and not %q: %w", name, Owner, app.ErrInvalid)
 	}
 	token := fresh()
 	sum := sha256.Sum256([]byte(token))
-	added := Named{name, hex.EncodeToString(sum[:]), time.Now().UTC().Truncate(time.Second)}
+	added := Named{name, hex.EncodeToString(sum[:]), role, time.Now().UTC().Truncate(time.Second)}
 	return token, t.change(func(named []Named) ([]Named, error) {
 		i, taken := slices.BinarySearchFunc(named, name, byName)
 		if taken {

@@ -38,10 +38,10 @@ func TestTheServersTokenIsMadeOnceAndPrivate(t *testing.T) {
 	if want := len(prefix) + 43; len(token) != want {
 		t.Errorf("%d characters, want %d", len(token), want)
 	}
-	if who, ok := tokens.Who("Bearer " + token); !ok || who != Owner {
+	if who, ok := tokens.Who("Bearer " + token); !ok || who != (Caller{Owner, Admin}) {
 		t.Errorf("Who(its own token) = %q, %v", who, ok)
 	}
-	if who, ok := open(t, dir).Who("bearer " + token); !ok || who != Owner {
+	if who, ok := open(t, dir).Who("bearer " + token); !ok || who != (Caller{Owner, Admin}) {
 		t.Errorf("after opening again: Who = %q, %v", who, ok)
 	}
 	if other, _ := Read(Path(t.TempDir())); other == token {
@@ -60,7 +60,7 @@ func TestWhatIsNoTokenIsRefused(t *testing.T) {
 		"", " ", "Bearer", "Bearer ", token, "Basic " + token, "Bearer " + token[1:], "Bearer " + token + "x", "Bearer " + strings.ToUpper(token),
 		"Bearer " + strings.Repeat("x", 1<<20), "Bearer \x00", "Bearer " + token + " " + token,
 	} {
-		if who, ok := tokens.Who(header); ok || who != "" {
+		if who, ok := tokens.Who(header); ok || who != (Caller{}) {
 			t.Errorf("Who(%.80q) = %q, %v", header, who, ok)
 		}
 	}
@@ -70,7 +70,7 @@ func TestAFileThatOthersMayReadIsRefusedWithTheWayToMendIt(t *testing.T) {
 	for _, file := range []string{tokenFile, namedFile} {
 		for _, mode := range []fs.FileMode{0o640, 0o604, 0o644, 0o620, 0o666} {
 			dir := t.TempDir()
-			if _, err := open(t, dir).Add("ci"); err != nil {
+			if _, err := open(t, dir).Add("ci", Deployer); err != nil {
 				t.Fatal(err)
 			}
 			path := filepath.Join(dir, file)
@@ -119,17 +119,17 @@ func TestNamedTokensAreKeptAsHashesAndCanBeTakenBack(t *testing.T) {
 	tokens := open(t, dir)
 	given := map[string]string{}
 	for _, name := range []string{"laptop", "ci", "anna@example.org"} {
-		token, err := tokens.Add(name)
+		token, err := tokens.Add(name, Deployer)
 		if err != nil {
 			t.Fatal(err)
 		}
 		given[name] = token
 	}
-	if _, err := tokens.Add("ci"); !errors.Is(err, app.ErrExists) {
+	if _, err := tokens.Add("ci", Deployer); !errors.Is(err, app.ErrExists) {
 		t.Errorf("the same name again: %v", err)
 	}
 	for _, name := range []string{"", Owner, "a b", "-x", strings.Repeat("x", 65), "a\nb"} {
-		if _, err := tokens.Add(name); !errors.Is(err, app.ErrInvalid) {
+		if _, err := tokens.Add(name, Deployer); !errors.Is(err, app.ErrInvalid) {
 			t.Errorf("Add(%q): %v", name, err)
 		}
 	}
@@ -139,7 +139,7 @@ func TestNamedTokensAreKeptAsHashesAndCanBeTakenBack(t *testing.T) {
 	}
 	for _, of := range []*Tokens{tokens, open(t, dir)} {
 		for name, token := range given {
-			if who, ok := of.Who("Bearer " + token); !ok || who != name {
+			if who, ok := of.Who("Bearer " + token); !ok || who != (Caller{name, Deployer}) {
 				t.Errorf("Who(the token of %s) = %q, %v", name, who, ok)
 			}
 			if strings.Contains(string(data), token) {
@@ -176,11 +176,11 @@ func TestTokensMayBeAddedAndAskedForAtOnce(t *testing.T) {
 	var wg sync.WaitGroup
 	for _, name := range []string{"a", "b", "c", "d"} {
 		wg.Go(func() {
-			token, err := tokens.Add(name)
+			token, err := tokens.Add(name, Deployer)
 			if err != nil {
 				t.Error(err)
 			}
-			if who, ok := tokens.Who("Bearer " + token); !ok || who != name {
+			if who, ok := tokens.Who("Bearer " + token); !ok || who != (Caller{name, Deployer}) {
 				t.Errorf("Who = %q, %v, want %q", who, ok, name)
 			}
 			if err := tokens.Remove(name); err != nil {

@@ -24,6 +24,7 @@ const namedBytesMax = 1 << 20
 type tokenRecord struct {
 	Name    string    `json:"name"`
 	Hash    string    `json:"sha256"`
+	Role    Role      `json:"role,omitempty"` // "" is admin: there were no others once
 	Created time.Time `json:"created"`
 }
 
@@ -79,6 +80,12 @@ func readNamed(path string) ([]Named, error) {
 	for _, r := range records.Tokens {
 		if sum, err := hex.DecodeString(r.Hash); err != nil || len(sum) != 32 || !possible.MatchString(r.Name) || r.Name == Owner {
 			return nil, fmt.Errorf("%s: the token %q is damaged; remove it from the file: %w", path, r.Name, app.ErrInvalid)
+		}
+		if r.Role == "" {
+			r.Role = Admin
+		}
+		if _, err := ParseRole(string(r.Role)); err != nil {
+			return nil, fmt.Errorf("%s: the token %q: %w", path, r.Name, err)
 		}
 		named = append(named, Named(r))
 	}

@@ -2,6 +2,7 @@ package auth
 
 import (
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
@@ -21,18 +22,21 @@ import (
 // Guard stands before the doors of a server. Its methods may be called from
 // several goroutines.
 type Guard struct {
-	tokens *Tokens
-	hosts  []string
+	tokens   *Tokens
+	hosts    []string
+	failures failures
 }
 
 // NewGuard makes a guard who lets those in who have one of the tokens. hosts
 // are names of this server besides localhost and addresses, without port;
-// *.example.org is any below.
-func NewGuard(t *Tokens, hosts ...string) *Guard { return &Guard{t, hosts} }
+// *.example.org is any below. log hears of requests without a token that counts.
+func NewGuard(t *Tokens, log *slog.Logger, hosts ...string) *Guard {
+	return &Guard{t, hosts, failures{log: log, slow: make(chan struct{}, slowPlaces), known: map[string]failure{}}}
+}
 
 // Refusal says why a request is not let in.
 type Refusal struct {
-	Status int    // the HTTP status: 401 without a token that counts, 403 for what comes from another site's page
+	Status int    // the HTTP status: 401 without a token that counts, 403 for what comes from another site's page or needs another role, 429 for too many failures
 	What   string // the cause
 	Next   string // the next step
 }
@@ -40,19 +44,32 @@ type Refusal struct {
 func (r *Refusal) Error() string { return r.What }
 
 // Admit says whose token a request carries, as Tokens.Who does, or why it is
-// not let in: a *Refusal.
-func (g *Guard) Admit(r *http.Request) (name string, err error) {
+// not let in: a *Refusal. Who fails again and again waits for it, a few seconds
+// at most.
+func (g *Guard) Admit(r *http.Request) (Caller, error) {
 	if err := g.browser(r); err != nil {
-		return "", err
+		return Caller{}, err
 	}
 	// Two of them would be a request that somebody has tampered with.
 	if sent := r.Header.Values("Authorization"); len(sent) == 1 {
-		if name, ok := g.tokens.Who(sent[0]); ok {
-			return name, nil
+		if c, ok := g.tokens.Who(sent[0]); ok {
+			return c, nil
 		}
 	}
-	return "", &Refusal{http.StatusUnauthorized, "the request carries none of this server's tokens",
+	if !g.failures.failed(r) {
+		return Caller{}, &Refusal{http.StatusTooManyRequests, "too many requests came without a token that counts", "Try again in a few seconds, with a token."}
+	}
+	return Caller{}, &Refusal{http.StatusUnauthorized, "the request carries none of this server's tokens",
 		"Send Authorization: Bearer TOKEN; the server keeps its own in the file named token in its data directory."}
+}
+
+// Need refuses a caller who has not the role.
+func Need(c Caller, r Role) error {
+	if c.May(r) {
+		return nil
+	}
+	return &Refusal{http.StatusForbidden, fmt.Sprintf("the token %s has the role %s, and this needs the role %s", c.Name, c.Role, r),
+		fmt.Sprintf("Ask who runs the server for a token that has it: holdfast tokens add NAME --role=%s.", r)}
 }
 
 // browser refuses what only a browser that is misled would ask.

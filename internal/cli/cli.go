@@ -74,7 +74,7 @@ distribution, session affinity, health checks, deadlines and polite goodbyes.`,
 	group("Change what a server runs:", newDeploy(), newTraffic(), newRollback(), newBackup(), newRestore())
 	group("Look at it, and at one thing of it:", newServices(), newVersions(), newInstances(), newOperations(),
 		newDescribe(), newDispatch(), newLogs(), newSockets(), newStatus())
-	group("Which server:", newLogin(), newContexts(), newGcloud())
+	group("Which server:", newLogin(), newContexts(), newGcloud(), newTokens())
 	return root
 }
 

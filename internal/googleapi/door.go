@@ -102,11 +102,11 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (d *door) answer(w http.ResponseWriter, r *http.Request) (any, error) {
-	by, err := d.cfg.Guard.Admit(r)
+	caller, err := d.cfg.Guard.Admit(r)
 	if err != nil {
 		return nil, err
 	}
-	c := &call{Request: r, w: w, by: by}
+	c := &call{Request: r, w: w, by: caller.Name}
 	if err := c.override(); err != nil {
 		return nil, err
 	}
@@ -116,6 +116,9 @@ func (d *door) answer(w http.ResponseWriter, r *http.Request) (any, error) {
 	}
 	route, err := d.find(c)
 	if err != nil {
+		return nil, err
+	}
+	if err := auth.Need(caller, route.role()); err != nil {
 		return nil, err
 	}
 	switch alt := c.query.Get("alt"); alt {

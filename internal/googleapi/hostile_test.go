@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+
+	"holdfast/internal/auth"
 )
 
 // Whatever somebody sends, the fault is theirs: never a 5xx, never a panic.
@@ -57,6 +59,38 @@ func TestNobodyActsWithoutAToken(t *testing.T) {
 				path := strings.NewReplacer("{", "", "}", "").Replace(r.pattern)
 				if a := w.ask(r.method, "/"+path, "{}", header); a.Code != 401 && a.Code != 403 {
 					t.Errorf("%s %s with %s: %d", r.method, path, header, a.Code)
+				}
+			}
+		}
+	})
+}
+
+// A token's role decides what may be asked for.
+func TestRolesDecideWhatMayBeAsked(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.deploy("v1")
+		const s = "/v1/apps/demo/services/default"
+		for _, r := range []struct {
+			method, target, body string
+			least                auth.Role
+		}{
+			{"GET", s, "", auth.Viewer},
+			{"POST", "/v2/entries:list", `{"resourceNames":["projects/demo"]}`, auth.Viewer},
+			{"PATCH", s + "?updateMask=split", `{"split":{"allocations":{"v1":1}}}`, auth.Deployer},
+			{"PATCH", "/v1/apps/demo?updateMask=serviceAccount", `{"serviceAccount":"x"}`, auth.Deployer},
+			{"POST", "/v1/apps", `{"id":"demo"}`, auth.Admin},
+		} {
+			for _, role := range auth.Roles() {
+				token, err := w.tokens.Add("test", role)
+				if err != nil {
+					t.Fatal(err)
+				}
+				got := w.ask(r.method, r.target, r.body, "Authorization: Bearer "+token).Code
+				if (got == 403) != !(auth.Caller{Name: "test", Role: role}).May(r.least) {
+					t.Errorf("%s %s as %s: %d", r.method, r.target, role, got)
+				}
+				if err := w.tokens.Remove("test"); err != nil {
+					t.Fatal(err)
 				}
 			}
 		}

@@ -4,12 +4,15 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+
+	"holdfast/internal/auth"
 )
 
 // route is one thing that can be asked for.
 type route struct {
 	method  string
-	pattern string // {name} stands for one part of the path; :verb may end it
+	pattern string    // {name} stands for one part of the path; :verb may end it
+	needs   auth.Role // "": see role
 	do      func(*call) (any, error)
 
 	parts []string // of the pattern, without the verb
@@ -30,7 +33,7 @@ func (d *door) table() []route {
 		api       = "v1/projects/{project}/services/{api}"
 	)
 	return []route{
-		{method: "POST", pattern: "v1/apps", do: d.createApp},
+		{method: "POST", pattern: "v1/apps", needs: auth.Admin, do: d.createApp},
 		{method: "GET", pattern: apps, do: d.getApp},
 		{method: "PATCH", pattern: apps, do: d.patchApp},
 		{method: "POST", pattern: apps + ":repair", do: d.repairApp},
@@ -65,8 +68,20 @@ func (d *door) table() []route {
 		{method: "GET", pattern: api, do: d.getAPI},
 		{method: "POST", pattern: api + ":enable", do: d.enableAPI},
 
-		{method: "POST", pattern: "v2/entries:list", do: d.listEntries},
+		{method: "POST", pattern: "v2/entries:list", needs: auth.Viewer, do: d.listEntries},
 	}
+}
+
+// role is the least that a route needs: to look, unless it says otherwise, and
+// to change what runs.
+func (r route) role() auth.Role {
+	switch {
+	case r.needs != "":
+		return r.needs
+	case r.method == http.MethodGet:
+		return auth.Viewer
+	}
+	return auth.Deployer
 }
 
 func compile(table []route) []route {

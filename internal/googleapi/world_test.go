@@ -36,6 +36,7 @@ type world struct {
 	store   *store.Store
 	sources *source.Store
 	builder *builder
+	tokens  *auth.Tokens
 	guard   *auth.Guard
 	control *control.Controller
 }
@@ -99,7 +100,8 @@ func inWorld(t *testing.T, test func(w *world)) {
 		if w.sources, err = source.Open(filepath.Join(w.dir, "source")); err != nil {
 			t.Fatal(err)
 		}
-		w.guard = auth.NewGuard(tokens)
+		w.tokens = tokens
+		w.guard = auth.NewGuard(tokens, slog.New(slog.DiscardHandler))
 		w.control = control.New(memory.New(), plane{}, w.store, control.Config{
 			Builder: w.builder,
 			// Every instance takes connections at once.

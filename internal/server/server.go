@@ -258,7 +258,7 @@ func (s *Server) openDoor() error {
 	if err != nil {
 		return err
 	}
-	guard := auth.NewGuard(tokens, ownNames()...)
+	guard := auth.NewGuard(tokens, s.cfg.Log.With("room", "auth"), ownNames()...)
 	ours := admin.New(admin.Engine{
 		Control: s.control,
 		Store:   s.wishes,
@@ -267,6 +267,7 @@ func (s *Server) openDoor() error {
 		House:   house{s},
 	}, admin.Config{
 		Guard:   guard,
+		Tokens:  tokens,
 		Goodbye: s.deploys.Done(),
 		Log:     s.cfg.Log.With("room", "admin"),
 	})
