@@ -88,6 +88,9 @@ func (o serveOptions) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
+	if err := hidden(c, c.Admin); err != nil {
+		return err
+	}
 	if o.check {
 		return printSettings(o.format, c, values)
 	}
@@ -155,11 +158,29 @@ func printSettings(format string, c config.Config, values []config.Value) error 
 	return nil
 }
 
+// hidden refuses to let tokens pass readable for others, unless that was asked
+// for: addr is where the admin API listens.
+func hidden(c config.Config, addr string) error {
+	if c.AdminPlain || local(addr) {
+		return nil
+	}
+	return &problem{
+		what: fmt.Sprintf("the admin API would be open to other machines at %s, and speaks plain HTTP: tokens would pass there readable for others", addr),
+		next: "Leave it on 127.0.0.1 and use a tunnel, such as ssh -L 8079:127.0.0.1:8079; where the network hides it by itself, say so with --admin-plain.",
+	}
+}
+
+// local says whether only this machine reaches an address.
+func local(addr string) bool {
+	host, _, _ := net.SplitHostPort(addr)
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
 // warnings are what works, but not as one might think.
 func warnings(c config.Config) []string {
 	var all []string
-	host, _, _ := net.SplitHostPort(c.Admin)
-	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+	if !local(c.Admin) {
 		all = append(all, "admin is open to other machines, and tokens pass there readable for others: leave it on 127.0.0.1 and use a tunnel")
 	}
 	if c.User == "" && os.Geteuid() == 0 {

@@ -27,6 +27,12 @@ func serve(ctx context.Context, c config.Config) error {
 	if err != nil {
 		return err
 	}
+	// They may have been handed to us.
+	if err := hidden(c, operators.Addr().String()); err != nil && operators.Addr().Network() == "tcp" {
+		requests.Close()
+		operators.Close()
+		return err
+	}
 	s, err := newServer(c, requests, operators, log)
 	if err != nil {
 		requests.Close()

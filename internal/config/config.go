@@ -16,6 +16,7 @@ type Config struct {
 	Data           string   // absolute path of the folder of everything the server keeps
 	Listen         string   // host:port where requests arrive; an empty host is all addresses
 	Admin          string   // host:port of the admin API
+	AdminPlain     bool     // Admin may be reached from other machines though it speaks plain HTTP
 	Domains        []string // base domains of the host names, lower case; at least one
 	Region         string   // REGION_ID of the host names
 	Project        string   // application that is meant when nobody names one; may be ""

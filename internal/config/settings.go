@@ -60,6 +60,11 @@ func Settings() []Setting {
 			set:     text(func(c *Config) *string { return &c.Admin }, address),
 		},
 		{
+			Name: "admin-plain", Default: "false",
+			Meaning: "Let `admin` be an address that other machines reach, though tokens pass there readable for others: for networks that hide them by themselves.",
+			set:     yesNo(func(c *Config) *bool { return &c.AdminPlain }),
+		},
+		{
 			Name: "domain", Takes: "DOMAIN", Default: "localhost", many: true,
 			Meaning: "Base domain of the host names, as in SERVICE-dot-PROJECT.DOMAIN. Several are fine.",
 			set:     domains,
