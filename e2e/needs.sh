@@ -13,6 +13,7 @@ wanted='
 /usr/lib/python3/dist-packages/flask_sockets.py:python3-flask-sockets
 /usr/lib/python3/dist-packages/gevent/__init__.py:python3-gevent
 /usr/lib/python3/dist-packages/geventwebsocket/__init__.py:python3-gevent-websocket
+/usr/lib/python3/dist-packages/redis/__init__.py:python3-redis
 /usr/bin/redis-server|/usr/bin/valkey-server:redis-server
 /usr/bin/redis-cli|/usr/bin/valkey-cli:redis-tools
 /usr/lib/python3/dist-packages/ensurepip/__init__.py|/usr/lib/python3.11/ensurepip/__init__.py:python3-venv

@@ -31,7 +31,7 @@ import (
 // What one endpoint, one application and one connection may have. Apps are
 // guests: a mistake in one must end before the others notice.
 const (
-	connsMax       = 4000 // of all; a descriptor and about 10 KB each
+	connsMax       = 4000 // of all; a descriptor each, and 7 KB while nothing happens
 	strangersMax   = 200  // connections that have not said yet who they are
 	connsPerAppMax = 1000 // 20 instances with 50 each, as pools of workers open
 
