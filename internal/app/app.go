@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"time"
 )
@@ -242,8 +243,23 @@ type Application struct {
 	Location string         // where it was said to be when it was created; "": where the server is
 
 	ServiceAccount string // kept as it is
-	CreatedAt      time.Time
+
+	Firewall  []FirewallRule // by priority, each once; the first that matches decides, and none allows
+	Domains   []string       // host names besides its own, sorted: exact, or *.DOMAIN for all one name below
+	CreatedAt time.Time
 }
+
+// FirewallRule lets clients in or keeps them out.
+type FirewallRule struct {
+	Priority    int // 1 to FirewallDefault; the lowest number is asked first
+	Deny        bool
+	Range       netip.Prefix // the clients' addresses; the zero value is all
+	Description string
+}
+
+// FirewallDefault is the priority of the rule for whoever no other is about. An
+// application without such a rule lets everybody in.
+const FirewallDefault = 1<<31 - 1
 
 // DispatchRule leads what matches to a service, as dispatch.yaml has it.
 type DispatchRule struct {

@@ -29,7 +29,8 @@ func (c *Controller) routesLocked() router.Routes {
 	apps := map[string]router.App{}
 	service := func(k app.ServiceKey) router.Service {
 		if apps[k.App].Services == nil {
-			apps[k.App] = router.App{Services: map[string]router.Service{}, Dispatch: c.wishes.Apps[k.App].Dispatch}
+			a := c.wishes.Apps[k.App]
+			apps[k.App] = router.App{Services: map[string]router.Service{}, Dispatch: a.Dispatch, Firewall: a.Firewall}
 		}
 		s, ok := apps[k.App].Services[k.Service]
 		if !ok {
@@ -55,7 +56,25 @@ func (c *Controller) routesLocked() router.Routes {
 		pool.Instances = append(pool.Instances, i.Instance)
 		pools[i.Key.Version] = pool
 	}
-	return router.Routes{Apps: apps, Default: c.defaultRoute(apps)}
+	return router.Routes{Apps: apps, Domains: c.domainsLocked(), Default: c.defaultRoute(apps)}
+}
+
+// domainsLocked is where mapped host names lead: each to one application, the
+// first by name if several have it.
+func (c *Controller) domainsLocked() map[string]string {
+	var domains map[string]string
+	for project, a := range c.wishes.Apps {
+		for _, d := range a.Domains {
+			if other, taken := domains[d]; taken && other < project {
+				continue
+			}
+			if domains == nil {
+				domains = map[string]string{}
+			}
+			domains[d] = project
+		}
+	}
+	return domains
 }
 
 // defaultRoute is the configured one, or the only service there is, or the

@@ -29,6 +29,8 @@ func (d *door) table() []route {
 		version   = versions + "/{version}"
 		instances = version + "/instances"
 		instance  = instances + "/{instance}"
+		rules     = apps + "/firewall/ingressRules"
+		mappings  = apps + "/domainMappings"
 		objects   = "storage/v1/b/{bucket}/o"
 		api       = "v1/projects/{project}/services/{api}"
 	)
@@ -56,6 +58,18 @@ func (d *door) table() []route {
 		{method: "GET", pattern: instance, do: d.getInstance},
 		{method: "DELETE", pattern: instance, do: d.deleteInstance},
 		{method: "POST", pattern: instance + ":debug", do: d.debugInstance},
+
+		{method: "GET", pattern: rules, do: d.listRules},
+		{method: "POST", pattern: rules, needs: auth.Admin, do: d.createRule},
+		{method: "GET", pattern: rules + "/{priority}", do: d.getRule},
+		{method: "PATCH", pattern: rules + "/{priority}", needs: auth.Admin, do: d.patchRule},
+		{method: "DELETE", pattern: rules + "/{priority}", needs: auth.Admin, do: d.deleteRule},
+		{method: "GET", pattern: mappings, do: d.listMappings},
+		{method: "POST", pattern: mappings, needs: auth.Admin, do: d.createMapping},
+		{method: "GET", pattern: mappings + "/{domain}", do: d.getMapping},
+		{method: "PATCH", pattern: mappings + "/{domain}", needs: auth.Admin, do: d.patchMapping},
+		{method: "DELETE", pattern: mappings + "/{domain}", needs: auth.Admin, do: d.deleteMapping},
+		{method: "GET", pattern: apps + "/authorizedDomains", do: d.listAuthorized},
 
 		{method: "GET", pattern: "storage/v1/b/{bucket}", do: d.getBucket},
 		{method: "GET", pattern: objects, do: d.listObjects},
@@ -180,6 +194,8 @@ func refusedPath(parts []string) error {
 		return unsupported("index.yaml", "It has no Datastore: its indexes belong to the database that the app uses")
 	case at(0) == "v1" && at(1) == "projects" && (at(3) == "builds" || at(5) == "builds"), at(0) == "v1" && at(1) == "operations":
 		return unsupported("builds in Cloud Build", "The server builds by itself: deploy without --image-url, and leave app/trigger_build_server_side unset or true")
+	case at(0) == "v1" && at(1) == "apps" && at(3) == "authorizedCertificates":
+		return unsupported("SSL certificates by App Engine's API", "Have what stands before the server end TLS, with its own certificates")
 	case at(0) == "compute":
 		return unsupported("SSH into instances", "They are processes of the server's machine: log in there, and see holdfast instances list and holdfast logs")
 	}

@@ -39,6 +39,8 @@ const hostMax = 253
 //     not serve single instances by name.
 //   - localhost, addresses, the base domains themselves and a request without
 //     Host (HTTP/1.0) go to routes.Default.
+//   - A host name that was mapped leads to its project's default service, and
+//     wins over what the name would mean otherwise.
 //   - Dispatch rules apply to all of these hosts but to those that name a
 //     version, also one that is not there.
 func find(host, path string, n names, routes *Routes) (place, bool) {
@@ -57,6 +59,11 @@ func find(host, path string, n names, routes *Routes) (place, bool) {
 func (n names) find(name string, literal bool, routes *Routes) (place, []app.DispatchRule, bool) {
 	if literal || name == "" || name == "localhost" {
 		return bare(routes)
+	}
+	if project, ok := mapped(name, routes.Domains); ok {
+		if a, ok := routes.Apps[project]; ok {
+			return soft(project, a, routes)
+		}
 	}
 	for _, domain := range n.domains {
 		if name == domain {
@@ -112,6 +119,22 @@ func (n names) within(name string, routes *Routes) (place, []app.DispatchRule, b
 		}
 	}
 	return soft(project, a, routes)
+}
+
+// mapped is the project that a host name was mapped to: by that name, or by all
+// names beside it.
+func mapped(name string, domains map[string]string) (string, bool) {
+	if len(domains) == 0 {
+		return "", false
+	}
+	if project, ok := domains[name]; ok {
+		return project, true
+	}
+	if i := strings.IndexByte(name, '.'); i > 0 {
+		project, ok := domains["*"+name[i:]]
+		return project, ok
+	}
+	return "", false
 }
 
 // soft is the default service of an application. One that has no service of

@@ -377,6 +377,10 @@ func (r *Router) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		x.refuse(http.StatusNotFound, r.hostsServed())
 		return
 	}
+	if x.barred() {
+		x.refuse(errBarred.status, errBarred.text)
+		return
+	}
 	if req.ContentLength > r.cfg.Body {
 		x.refuse(http.StatusRequestEntityTooLarge, fmt.Sprintf("A request may carry %d bytes.", r.cfg.Body))
 		return

@@ -6,7 +6,8 @@ import "holdfast/internal/app"
 // comes down from control. It is a plain value and could be JSON. Set takes it
 // whole; nobody changes it afterwards.
 type Routes struct {
-	Apps    map[string]App // by project id
+	Apps    map[string]App    // by project id
+	Domains map[string]string // project ids by mapped host names, exact or *.DOMAIN
 	Default Default
 }
 
@@ -19,6 +20,7 @@ type Default struct{ App, Service string }
 type App struct {
 	Services map[string]Service
 	Dispatch []app.DispatchRule // the first match wins
+	Firewall []app.FirewallRule // by priority; the first match wins
 }
 
 // Service is a split and the pools it leads to, by version id. Pools without a

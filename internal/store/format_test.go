@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -64,6 +65,10 @@ func setAll(v reflect.Value, n *int) {
 	case reflect.Struct:
 		if v.Type() == reflect.TypeFor[time.Time]() {
 			v.Set(reflect.ValueOf(time.Date(2026, 11, 22, 12, 0, 0, *n, time.UTC)))
+			return
+		}
+		if v.Type() == reflect.TypeFor[netip.Prefix]() {
+			v.Set(reflect.ValueOf(netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, byte(*n), 0}), 24)))
 			return
 		}
 		for i := range v.NumField() {
