@@ -160,6 +160,7 @@ func TestRequestAfterADeclinedHandshake(t *testing.T) {
 			t.Errorf("%d %q, %v; want %d %q", res.StatusCode, b, err, c.status, c.body)
 		}
 	}
+	eventually(t, "there are three records", func() bool { return f.access.count("request") >= 3 })
 	if n := f.access.count("request"); n != 3 {
 		t.Errorf("%d records, want 3", n)
 	}
