@@ -24,6 +24,10 @@ const (
 	// alone.
 	gcloudMark = "# Written by holdfast gcloud setup; holdfast gcloud remove takes it away."
 
+	// gcloudNowhere is where gcloud finds all APIs that are not led to the server: a
+	// name that never resolves (RFC 2606), so that the token goes nowhere else.
+	gcloudNowhere = "holdfast.invalid"
+
 	gcloudTokenFile = "gcloud-token" // in the user's configuration of ours
 )
 
@@ -192,6 +196,7 @@ func gcloudConfig(server, project, tokenFile string) string {
 	fmt.Fprintf(&b, `%s
 [core]
 project = %s
+universe_domain = %s
 disable_usage_reporting = true
 check_gce_metadata = false
 
@@ -205,7 +210,7 @@ disable_update_check = true
 disable_prompts = true
 
 [api_endpoint_overrides]
-`, gcloudMark, project, strings.ReplaceAll(tokenFile, "%", "%%"))
+`, gcloudMark, project, gcloudNowhere, strings.ReplaceAll(tokenFile, "%", "%%"))
 	for _, a := range gcloudAPIs {
 		fmt.Fprintf(&b, "%s = %s%s\n", a.name, server, a.path)
 	}
