@@ -1,8 +1,14 @@
 package router
 
 import (
+	"bufio"
+	"io"
+	"net"
+	"net/http"
 	"net/netip"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"holdfast/internal/app"
 )
@@ -57,6 +63,41 @@ func TestMappedNamesLeadToTheirProject(t *testing.T) {
 		p, ok := find(host, "/", n, routes)
 		if p.App != want || ok != (want != "") {
 			t.Errorf("%s leads to %q, %v; want %q", host, p.App, ok, want)
+		}
+	}
+}
+
+// Who is kept out reaches no instance, by a request as little as by a handshake.
+func TestTheFirewallStandsBeforeRequestsAndUpgrades(t *testing.T) {
+	f := newFront(t, Config{})
+	var asked atomic.Int64
+	p := Pool{Instances: []app.Instance{instance("a", serving(t, func(http.ResponseWriter, *http.Request) { asked.Add(1) }))}}
+	for _, deny := range []bool{true, false} {
+		routes := routesTo(p)
+		for project, a := range routes.Apps {
+			a.Firewall = []app.FirewallRule{{Priority: 1, Deny: deny, Range: netip.MustParsePrefix("127.0.0.0/8")}, {Priority: app.FirewallDefault, Deny: true}}
+			routes.Apps[project] = a
+		}
+		f.Set(routes)
+		before := asked.Load()
+		for _, request := range []string{hello + "\r\n", "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"} {
+			conn, err := net.Dial("tcp", f.addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			conn.SetDeadline(time.Now().Add(10 * time.Second))
+			io.WriteString(conn, request)
+			res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if barred := res.StatusCode == http.StatusForbidden; barred != deny {
+				t.Errorf("denied %v: %.20q is answered %d", deny, request, res.StatusCode)
+			}
+			conn.Close()
+		}
+		if came := asked.Load() > before; came == deny {
+			t.Errorf("denied %v: the instance was asked: %v", deny, came)
 		}
 	}
 }
