@@ -86,7 +86,8 @@ type Router struct {
 
 	table  atomic.Pointer[table]
 	closed atomic.Bool
-	bye    chan struct{} // closed by Close
+	bye    chan struct{}   // closed by Close
+	routed <-chan struct{} // closed by the first Set
 
 	clients clients      // who has how many sockets open
 	open    atomic.Int64 // sockets, and handshakes that were let in
@@ -202,9 +203,15 @@ func New(cfg Config, tunnels *tunnel.Set) *Router {
 	}
 	slices.SortFunc(r.names.domains, func(a, b string) int { return len(b) - len(a) })
 	r.transport = newTransport(r.dial)
-	r.table.Store(&table{next: make(chan struct{})})
+	first := &table{next: make(chan struct{})}
+	r.table.Store(first)
+	r.routed = first.next
 	return r
 }
+
+// Routed is closed once routes have been set. Until then no host is known, and
+// who is let in is told so.
+func (r *Router) Routed() <-chan struct{} { return r.routed }
 
 // Set replaces all routes. Requests under way stay where they are; sockets of
 // instances that now drain or are gone are said goodbye to.

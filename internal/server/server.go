@@ -211,9 +211,7 @@ func (s *Server) Run(ctx, hurry context.Context) error {
 	start(func() error { return s.tunnels.Run(rooms) })
 	start(func() error { return s.control.Run(rooms) })
 	start(func() error { return s.bus.run(rooms) })
-	start(func() error {
-		return edge.Serve(front, s.cfg.Listener, s.router, goodbyeTime, s.cfg.Log.With("room", "edge"))
-	})
+	start(func() error { return s.serveFront(front) })
 	if s.keep != nil {
 		start(func() error {
 			return edge.Serve(front, s.cfg.Admin, s.door, goodbyeTime, s.cfg.Log.With("room", "admin"))
@@ -232,6 +230,18 @@ func (s *Server) Run(ctx, hurry context.Context) error {
 	err := s.stop(hurry, endFront)
 	endRooms()
 	return errors.Join(g.Wait(), err)
+}
+
+// serveFront lets requests in once it is known where they lead. Those that come
+// before wait in the listener's queue: after a restart of ours nobody shall be
+// told that an app which runs is not here.
+func (s *Server) serveFront(ctx context.Context) error {
+	select {
+	case <-s.router.Routed():
+	case <-ctx.Done():
+		return s.cfg.Listener.Close()
+	}
+	return edge.Serve(ctx, s.cfg.Listener, s.router, goodbyeTime, s.cfg.Log.With("room", "edge"))
 }
 
 // stop is the order of goodbyes: sockets and requests first, while the app
