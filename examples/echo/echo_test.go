@@ -389,9 +389,14 @@ func TestSIGTERMFinishesWhatIsInFlight(t *testing.T) {
 	req, _ := http.NewRequestWithContext(ctx, "POST", url+"/upload", nil)
 	body, feed := io.Pipe()
 	req.Body = body
+	// The body's first bytes go when the app asks for them: then it is in flight,
+	// and no connection that the app may take for a new or an idle one.
+	req.Header.Set("Expect", "100-continue")
+	uploader := &http.Client{Transport: &http.Transport{ExpectContinueTimeout: patience}}
+	defer uploader.CloseIdleConnections()
 	answered := make(chan string, 1)
 	go func() {
-		res, err := http.DefaultClient.Do(req)
+		res, err := uploader.Do(req)
 		if err != nil {
 			answered <- err.Error()
 			return
