@@ -23,14 +23,15 @@ var rooms = map[string][]string{
 	"bus":      nil, // carries messages; who sends them is none of its business
 	"store":    {"app"},
 	"edge":     {"app"},
+	"certs":    {"app"},
 	"tunnel":   {"app"},
 	"probe":    {"app"},
 	"router":   {"app", "tunnel", "logs"},
 	"source":   {"app"},
 	"build":    {"app", "logs", "source"},
 	"control":  {"app", "store", "driver", "probe", "router", "logs"},
-	"server":   {"admin", "app", "auth", "build", "bus", "control", "driver/process", "edge", "googleapi", "logs", "router", "source", "store", "tunnel"},
-	"cli":      {"admin", "app", "appyaml", "auth", "build", "config", "control", "driver/process", "edge", "logs", "server", "spelling", "store"},
+	"server":   {"admin", "app", "auth", "build", "bus", "certs", "control", "driver/process", "edge", "googleapi", "logs", "router", "source", "store", "tunnel"},
+	"cli":      {"admin", "app", "appyaml", "auth", "build", "certs", "config", "control", "driver/process", "edge", "logs", "server", "spelling", "store"},
 
 	"auth":  {"app"},
 	"admin": {"app", "appyaml", "auth", "control", "logs", "source", "spelling", "store", "tunnel"},
