@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -48,7 +49,7 @@ func holdfastMain(args []string) error {
 		if err != nil {
 			return err
 		}
-		listener = edge.TLS(listener, &tls.Config{Certificates: []tls.Certificate{pair}}, tunnel.TLSBase)
+		listener = edge.TLS(listener, edge.TLSConfig(func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &pair, nil }), tunnel.TLSBase)
 	}
 	access, err := logs.Create(filepath.Join(dir, "requests.log"), logs.Limit{})
 	if err != nil {
@@ -79,7 +80,7 @@ func holdfastMain(args []string) error {
 		return nil
 	})
 	g.Go(func() error { return tunnels.Run(ctx) })
-	g.Go(func() error { return edge.Serve(ctx, listener, rt, goodbyeTime, log) })
+	g.Go(func() error { return edge.Serve(ctx, []net.Listener{listener}, rt, goodbyeTime, log) })
 	return g.Wait()
 }
 

@@ -18,8 +18,15 @@ func (r *runner) announce(v app.Version, port int) {
 	if r.host != "127.0.0.1" && r.host != "::1" && r.host != "0.0.0.0" && r.host != "::" {
 		host = r.host
 	}
-	url := fmt.Sprintf("http://%s:%d", host, port)
+	scheme := "http"
+	if r.tls {
+		scheme = "https"
+	}
+	url := fmt.Sprintf("%s://%s:%d", scheme, host, port)
 	r.screen.say("\n  %s is served at %s\n", v.App, color.New(color.Bold, color.Underline).Sprint(url))
+	if r.authority != nil {
+		r.sayTrust()
+	}
 	instances := r.server.Instances()
 	for _, i := range instances {
 		r.screen.fit(i.ID)

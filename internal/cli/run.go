@@ -18,6 +18,7 @@ import (
 	"holdfast/internal/app"
 	"holdfast/internal/appyaml"
 	"holdfast/internal/build"
+	"holdfast/internal/certs"
 	"holdfast/internal/config"
 	"holdfast/internal/edge"
 	"holdfast/internal/server"
@@ -49,6 +50,7 @@ type runOptions struct {
 	user      string
 	data      string
 	redis     string
+	tls       bool
 	open      bool
 	watch     bool
 	nearest   bool
@@ -66,7 +68,8 @@ to every socket and stops the app as App Engine would: SIGTERM, up to 30 seconds
 SIGKILL. A second Ctrl-C does it at once.`,
 		Example: `  holdfast run examples/chat
   holdfast run examples/echo --instances=3 --port=9000
-  holdfast run . --watch --env=GREETING=hello`,
+  holdfast run . --watch --env=GREETING=hello
+  holdfast run examples/chat --tls`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return misuse{fmt.Errorf("run takes one folder, the one with the app.yaml; got %d", len(args))}
@@ -92,6 +95,7 @@ SIGKILL. A second Ctrl-C does it at once.`,
 	f.StringVar(&o.user, "user", "", "run the instances as this user; needs root")
 	f.StringVar(&o.data, "data", "", "keep builds, logs and state here (default: a folder of the app's own in your cache)")
 	f.StringVar(&o.redis, "redis", "", "lead an app with holdfast.bus to this Redis, redis://HOST:PORT, instead of the bus in the box")
+	f.BoolVar(&o.tls, "tls", false, "serve it over HTTPS, with certificates of a local authority that is made for you once")
 	f.BoolVar(&o.open, "open", false, "open the address in your browser once it is served")
 	f.BoolVar(&o.watch, "watch", false, "build and roll over when a file is saved")
 	f.BoolVar(&o.nearest, "nearest-runtime", false, "take the nearest runtime version where this machine lacks the one asked for")
@@ -109,6 +113,8 @@ type runner struct {
 	server  *server.Server
 	follow  *followers
 	tree    *tree // nil: not watched
+
+	authority *certs.Authority // nil: plain HTTP
 
 	mu        sync.Mutex // guards the following
 	announced bool       // the address has been printed
@@ -172,19 +178,28 @@ func (r *runner) prepare(v app.Version, l net.Listener) error {
 	if err != nil {
 		return err
 	}
+	plain, secure, from := []net.Listener{l}, []net.Listener(nil), certs.Config{}
+	if r.tls {
+		if r.authority, err = openAuthority(); err != nil {
+			return err
+		}
+		plain, secure, from.Local = nil, plain, r.authority
+	}
 	r.follow = newFollowers(r.screen)
 	r.server, err = server.New(server.Config{
-		Data:     r.data,
-		Listener: l,
-		Domains:  []string{"localhost"},
-		Region:   r.region,
-		App:      v.App,
-		Service:  v.Service,
-		User:     r.user,
-		Redis:    r.redis,
-		Keeper:   []string{self, keeper},
-		Events:   r.event,
-		Log:      r.log,
+		Data:    r.data,
+		Plain:   plain,
+		TLS:     secure,
+		Certs:   from,
+		Domains: []string{"localhost"},
+		Region:  r.region,
+		App:     v.App,
+		Service: v.Service,
+		User:    r.user,
+		Redis:   r.redis,
+		Keeper:  []string{self, keeper},
+		Events:  r.event,
+		Log:     r.log,
 	})
 	if errors.Is(err, app.ErrBusy) {
 		return &problem{what: strings.TrimSuffix(err.Error(), ": "+app.ErrBusy.Error()), err: err,

@@ -14,7 +14,10 @@ import (
 // Config is what a server is told once: every setting, checked.
 type Config struct {
 	Data           string   // absolute path of the folder of everything the server keeps
-	Listen         string   // host:port where requests arrive; an empty host is all addresses
+	Listen         []string // addresses where requests arrive over plain HTTP: host:port, an empty host being all addresses, or unix:PATH
+	ListenTLS      []string // the same over TLS
+	TLSCert        []string // absolute paths of certificates with their chains, PEM
+	TLSKey         []string // of their keys, as many and in the same order
 	Admin          string   // host:port of the admin API
 	AdminPlain     bool     // Admin may be reached from other machines though it speaks plain HTTP
 	Domains        []string // base domains of the host names, lower case; at least one

@@ -61,7 +61,7 @@ func TestDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := config.Config{
-		Data: filepath.Join(here, "holdfast-data"), Listen: "127.0.0.1:8080", Admin: "127.0.0.1:8079",
+		Data: filepath.Join(here, "holdfast-data"), Listen: []string{"127.0.0.1:8080"}, Admin: "127.0.0.1:8079",
 		Domains: []string{"localhost"}, Region: "local", StopWithin: 45 * time.Second,
 		BuildsMax: 5e9, SourcesMax: 2e9, LogLevel: slog.LevelInfo, LogFormat: "text",
 	}
@@ -101,7 +101,7 @@ builds_max: 1.5GB
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Region != "environ" || c.Listen != ":3" || !c.KeepInstances || c.Admin != "127.0.0.1:8079" || c.BuildsMax != 1.5e9 {
+	if c.Region != "environ" || !slices.Equal(c.Listen, []string{":3"}) || !c.KeepInstances || c.Admin != "127.0.0.1:8079" || c.BuildsMax != 1.5e9 {
 		t.Errorf("Read = %+v", c)
 	}
 	if want := []string{"apps.example.org", "localhost"}; !slices.Equal(c.Domains, want) {
@@ -129,6 +129,19 @@ builds_max: 1.5GB
 
 // What is wrong gets one error that names the source, the key, and what to
 // write instead.
+func TestAddresses(t *testing.T) {
+	in := config.Input{File: []byte("listen: [':80', 'unix:s']\nlisten_tls: ['[::1]:443', ':8443']\ntls_cert: config.go\ntls_key: read.go"), FileName: "holdfast.yaml"}
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, _, err := config.Read(in)
+	if err != nil || !slices.Equal(c.Listen, []string{":80", "unix:" + filepath.Join(here, "s")}) || !slices.Equal(c.ListenTLS, []string{"[::1]:443", ":8443"}) ||
+		!slices.Equal(c.TLSCert, []string{filepath.Join(here, "config.go")}) {
+		t.Errorf("Read() = %+v, %v", c, err)
+	}
+}
+
 func TestRefusals(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
@@ -139,7 +152,14 @@ func TestRefusals(t *testing.T) {
 		{"file", "\n\nkeep_instanecs: true", `holdfast.yaml:3: keep_instanecs: no setting is called so: did you mean "keep_instances"?`},
 		{"file", "keep-instances: true", `did you mean "keep_instances"?`},
 		{"file", "region: a\nregion: b", `holdfast.yaml:2: region: it is there twice: the first is at holdfast.yaml:1`},
-		{"file", "listen: [':80', ':81']", `holdfast.yaml:1: listen: it takes a single value, not a list`},
+		{"file", "admin: [':80', ':81']", `holdfast.yaml:1: admin: it takes a single value, not a list`},
+		{"file", "listen: [none, ':81']", `holdfast.yaml:1: listen="none,:81": it is none and something`},
+		{"file", "listen: none", `holdfast.yaml:1: listen="none": requests would arrive nowhere`},
+		{"file", "listen: [':80', ':80']", `":80" is there twice`},
+		{"file", "listen-tls: ':443'", `did you mean "listen_tls"?`},
+		{"file", "listen_tls: ':443'", `holdfast.yaml:1: listen_tls=":443": there is no certificate: name one`},
+		{"file", "tls_cert: nowhere.pem", `tls_cert="nowhere.pem": there is no such file`},
+		{"file", "tls_cert: config.go", `there are 1 certificates and 0 keys`},
 		{"file", "listen:", `holdfast.yaml:1: listen: it has no value`},
 		{"file", "listen: {a: 1}", `listen: it takes a single value`},
 		{"file", "domain: [[a]]", `domain: it takes a single value`},

@@ -108,6 +108,9 @@ func Read(in Input) (Config, []Value, error) {
 		}
 		values = append(values, Value{Setting: s, Text: now.text, From: now.from})
 	}
+	if wrong := together(c, values); wrong != nil {
+		return Config{}, nil, wrong
+	}
 	return c, values, nil
 }
 

@@ -50,9 +50,24 @@ func Settings() []Setting {
 			set:     text(func(c *Config) *string { return &c.Data }, path),
 		},
 		{
-			Name: "listen", Takes: "HOST:PORT", Default: "127.0.0.1:8080",
-			Meaning: "Where requests arrive. `:80` is port 80 of all addresses; port 0 takes a free one.",
-			set:     text(func(c *Config) *string { return &c.Listen }, address),
+			Name: "listen", Takes: "ADDRESS", Default: "127.0.0.1:8080", many: true,
+			Meaning: "Where requests arrive over plain HTTP. `:80` is port 80 of all addresses, of IPv4 and IPv6; port 0 takes a free one; `unix:/run/holdfast.sock` is a Unix socket; `none` is nowhere. Several are fine.",
+			set:     several(func(c *Config) *[]string { return &c.Listen }, socketAddress),
+		},
+		{
+			Name: "listen-tls", Takes: "ADDRESS", Default: "none", many: true,
+			Meaning: "Where requests arrive over TLS, such as `:443`. It needs certificates: `tls-cert`.",
+			set:     several(func(c *Config) *[]string { return &c.ListenTLS }, socketAddress),
+		},
+		{
+			Name: "tls-cert", Takes: "FILE", Default: "", many: true,
+			Meaning: "A certificate with its chain, PEM, for the names in it. Read again when it changes. Several are fine.",
+			set:     several(func(c *Config) *[]string { return &c.TLSCert }, file),
+		},
+		{
+			Name: "tls-key", Takes: "FILE", Default: "", many: true,
+			Meaning: "Its key, PEM. As many as there are certificates, in the same order.",
+			set:     several(func(c *Config) *[]string { return &c.TLSKey }, file),
 		},
 		{
 			Name: "admin", Takes: "HOST:PORT", Default: "127.0.0.1:8079",

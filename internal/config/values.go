@@ -25,6 +25,7 @@ const (
 	sizeMin = 100_000_000 // less than one build with its dependencies may need
 
 	domainsMax = 100
+	severalMax = 64 // of other lists
 )
 
 // fault is what is wrong with a value, and what to do about it.
@@ -37,6 +38,76 @@ func text(at func(*Config) *string, check func(string) (string, *fault)) func(*C
 		*at(c) = value
 		return wrong
 	}
+}
+
+// several sets a list, of which a comma stands between two; each is looked at as
+// text looks at one. "none" alone, or nothing, is an empty list.
+func several(at func(*Config) *[]string, check func(string) (string, *fault)) func(*Config, string) *fault {
+	return func(c *Config, text string) *fault {
+		var all []string
+		for part := range strings.SplitSeq(text, ",") {
+			if part = strings.TrimSpace(part); part == "" {
+				continue
+			}
+			if part == none {
+				if strings.TrimSpace(text) != none {
+					return &fault{"it is none and something", "leave one of them out"}
+				}
+				break
+			}
+			value, wrong := check(part)
+			if wrong != nil {
+				return wrong
+			}
+			if slices.Contains(all, value) {
+				return &fault{fmt.Sprintf("%q is there twice", part), "leave one of them out"}
+			}
+			all = append(all, value)
+		}
+		if len(all) > severalMax {
+			return &fault{fmt.Sprintf("more than %d of them", severalMax), "remove some"}
+		}
+		*at(c) = all
+		return nil
+	}
+}
+
+// none is the list with nothing in it.
+const none = "none"
+
+// file makes the path of a file absolute.
+func file(text string) (string, *fault) {
+	if text == "" || strings.ContainsRune(text, 0) {
+		return "", &fault{"it is no file", "name a file"}
+	}
+	abs, err := filepath.Abs(text)
+	if err != nil {
+		return "", &fault{err.Error(), "name it from / on"}
+	}
+	if info, err := os.Stat(abs); err != nil || info.IsDir() {
+		return "", &fault{"there is no such file", "name one that is there"}
+	}
+	return abs, nil
+}
+
+// unixPathMax is how long a Unix socket's path may be on every system that we
+// run on, in bytes: sun_path has 104 on some, with a NUL at its end.
+const unixPathMax = 103
+
+// socketAddress checks HOST:PORT or unix:PATH, and makes the latter absolute.
+func socketAddress(text string) (string, *fault) {
+	name, unix := strings.CutPrefix(text, "unix:")
+	if !unix {
+		return address(text)
+	}
+	if name == "" || strings.ContainsRune(name, 0) {
+		return "", &fault{"it is no Unix socket", "write it as in unix:/run/holdfast.sock"}
+	}
+	abs, err := filepath.Abs(name)
+	if err != nil || len(abs) > unixPathMax {
+		return "", &fault{fmt.Sprintf("its path is longer than %d bytes, which is what systems take", unixPathMax), "choose a shorter one, as in unix:/run/holdfast.sock"}
+	}
+	return "unix:" + abs, nil
 }
 
 // path makes a path absolute.

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -38,24 +39,30 @@ const (
 	headerSlop = 4 << 10
 )
 
-// PortTakenError says that a port could not be listened on because somebody
-// else does.
+// PortTakenError says that a port, or a Unix socket, could not be listened on
+// because somebody else does.
 type PortTakenError struct {
 	Addr   string
 	Holder string // the program and its pid, where they can be found out; else ""
 }
 
 func (e *PortTakenError) Error() string {
-	_, port, _ := net.SplitHostPort(e.Addr)
-	if e.Holder == "" {
-		return fmt.Sprintf("port %s is taken", port)
+	what := e.Addr
+	if _, port, err := net.SplitHostPort(e.Addr); err == nil && !strings.HasPrefix(what, "unix:") {
+		what = "port " + port
 	}
-	return fmt.Sprintf("port %s is taken by %s", port, e.Holder)
+	if e.Holder == "" {
+		return what + " is taken"
+	}
+	return fmt.Sprintf("%s is taken by %s", what, e.Holder)
 }
 
-// Listen opens a TCP listener at addr, host:port; port 0 takes a free one. A
-// port in use is a *PortTakenError.
+// Listen opens a listener at addr, which is host:port, where port 0 takes a free
+// one, or unix:PATH. A port or a path in use is a *PortTakenError.
 func Listen(addr string) (net.Listener, error) {
+	if path, ok := strings.CutPrefix(addr, "unix:"); ok {
+		return listenUnix(path)
+	}
 	// Connections inherit their keep-alive from the listener where the system
 	// has it so, which saves four system calls for each.
 	lc := net.ListenConfig{KeepAlive: keepAliveEach, Control: keepAliveAll}
@@ -75,11 +82,12 @@ func Listen(addr string) (net.Listener, error) {
 	return l, nil
 }
 
-// Serve hands the requests that arrive at l to h until ctx ends; if h is Ahead,
-// it sees connections before. Then Serve accepts no more, waits up to grace for
-// requests under way, cuts the rest and returns nil. Upgraded connections are
-// their taker's business. It owns l.
-func Serve(ctx context.Context, l net.Listener, h http.Handler, grace time.Duration, log *slog.Logger) error {
+// Serve hands the requests that arrive at any of ls to h until ctx ends; if h is
+// Ahead, it sees connections before. Then Serve accepts no more, waits up to
+// grace for requests under way, cuts the rest and returns nil. Upgraded
+// connections are their taker's business. What is bounded is bounded for all of
+// ls together. It owns them, of which there is one at least.
+func Serve(ctx context.Context, ls []net.Listener, h http.Handler, grace time.Duration, log *slog.Logger) error {
 	var b bursts
 	look, enough := context.WithCancel(ctx)
 	defer enough()
@@ -96,17 +104,22 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler, grace time.Durat
 	}
 	srv.Protocols.SetHTTP1(true)
 
-	addr, wait := l.Addr(), func(context.Context) {}
-	if ahead, ok := h.(Ahead); ok && canPeek {
-		d := newDoor(l, ahead, func() { b.upgrades.Add(1) }, log)
-		l, wait = d, d.wait
+	// A listener that ends by itself ends all: half an edge would be noticed late.
+	ahead, _ := h.(Ahead)
+	var doors []*door
+	ended := make(chan error, len(ls))
+	for _, l := range ls {
+		addr := l.Addr()
+		if ahead != nil && canPeek {
+			d := newDoor(l, ahead, func() { b.upgrades.Add(1) }, log)
+			doors, l = append(doors, d), d
+		}
+		go func() { ended <- fmt.Errorf("serve %s: %w", addr, srv.Serve(l)) }() // ends with srv
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- srv.Serve(l) }()
+	left, failed := len(ls), error(nil)
 	select {
-	case err := <-ended:
-		l.Close()
-		return fmt.Errorf("serve %s: %w", addr, err)
+	case failed = <-ended:
+		left--
 	case <-ctx.Done():
 	}
 	patience, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
@@ -114,7 +127,11 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler, grace time.Durat
 	if srv.Shutdown(patience) != nil {
 		srv.Close()
 	}
-	wait(patience)
-	<-ended
-	return nil
+	for _, d := range doors {
+		d.wait(patience)
+	}
+	for range left {
+		<-ended
+	}
+	return failed
 }

@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"strings"
 	"syscall"
 )
 
@@ -17,12 +18,19 @@ const (
 	inheritedMax  = 64 // more are not ours, whatever the environment says
 )
 
-// Inherited returns the TCP listeners that were handed to this process, in the
-// order of the socket unit; none when there were none. The caller owns them.
-// It takes them out of the environment, so that neither a second call nor a
-// process of ours finds them again.
-func Inherited() ([]net.Listener, error) {
+// Handed is a listener that was handed to this process.
+type Handed struct {
+	net.Listener
+	Name string // FileDescriptorName= of its socket unit; "" if nobody said
+}
+
+// Inherited returns the listeners that were handed to this process, of TCP and
+// Unix sockets, in the order of the socket units; none when there were none. The
+// caller owns them. It takes them out of the environment, so that neither a
+// second call nor a process of ours finds them again.
+func Inherited() ([]Handed, error) {
 	pid, fds := os.Getenv("LISTEN_PID"), os.Getenv("LISTEN_FDS")
+	names := strings.Split(os.Getenv("LISTEN_FDNAMES"), ":")
 	for _, name := range []string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"} {
 		os.Unsetenv(name) // fails for no name of these
 	}
@@ -36,7 +44,7 @@ func Inherited() ([]net.Listener, error) {
 	for fd := inheritedFrom; fd < inheritedFrom+n; fd++ {
 		syscall.CloseOnExec(fd)
 	}
-	var all []net.Listener
+	var all []Handed
 	for fd := inheritedFrom; fd < inheritedFrom+n; fd++ {
 		l, err := inherit(fd)
 		if err != nil {
@@ -45,7 +53,11 @@ func Inherited() ([]net.Listener, error) {
 			}
 			return nil, fmt.Errorf("inherit listener %d of %d: %w", fd-inheritedFrom+1, n, err)
 		}
-		all = append(all, l)
+		h := Handed{Listener: l}
+		if i := fd - inheritedFrom; i < len(names) {
+			h.Name = names[i]
+		}
+		all = append(all, h)
 	}
 	return all, nil
 }
@@ -61,12 +73,15 @@ func inherit(fd int) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	tcp, ok := l.(*net.TCPListener)
-	if !ok {
-		l.Close()
-		return nil, fmt.Errorf("%s is no TCP listener: write ListenStream=HOST:PORT", l.Addr())
+	switch l := l.(type) {
+	case *net.TCPListener:
+		return patient{l}, nil
+	case *net.UnixListener:
+		l.SetUnlinkOnClose(false) // it is not ours, and our successor's next
+		return l, nil
 	}
-	return patient{tcp}, nil
+	l.Close()
+	return nil, fmt.Errorf("%s takes no streams: write ListenStream=", l.Addr())
 }
 
 // patient gives each connection the keep-alive that Listen gives to the

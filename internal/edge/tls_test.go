@@ -48,7 +48,7 @@ func TestTLSStandsOnItsBase(t *testing.T) {
 				w.Write(b)
 			})
 			go func() {
-				done <- Serve(ctx, TLS(l, &tls.Config{Certificates: lent.TLS.Certificates}, base), echo, time.Second, slog.New(slog.DiscardHandler))
+				done <- Serve(ctx, []net.Listener{TLS(l, &tls.Config{Certificates: lent.TLS.Certificates}, base)}, echo, time.Second, slog.New(slog.DiscardHandler))
 			}()
 			client := lent.Client()
 			body := bytes.Repeat([]byte("0123456789"), 10_000)
@@ -70,5 +70,45 @@ func TestTLSStandsOnItsBase(t *testing.T) {
 				t.Errorf("the base saw %d bytes", n)
 			}
 		})
+	}
+}
+
+// What is spoken with strangers is new enough, and a new certificate is for new
+// connections.
+func TestTLSConfig(t *testing.T) {
+	lent := httptest.NewTLSServer(nil)
+	defer lent.Close()
+	asked := 0
+	server := TLSConfig(func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+		asked++
+		return &lent.TLS.Certificates[0], nil
+	}, "acme-tls/1")
+	shake := func(client *tls.Config) (tls.ConnectionState, error) {
+		near, far := net.Pipe()
+		defer near.Close()
+		defer far.Close()
+		go tls.Server(far, server).Handshake()
+		client.InsecureSkipVerify = true
+		c := tls.Client(near, client)
+		c.SetDeadline(time.Now().Add(10 * time.Second))
+		err := c.Handshake()
+		return c.ConnectionState(), err
+	}
+	if s, err := shake(&tls.Config{NextProtos: []string{"http/1.1"}}); err != nil || s.Version != tls.VersionTLS13 || s.NegotiatedProtocol != "http/1.1" || asked != 1 {
+		t.Errorf("a client of today: %x, %q, %v", s.Version, s.NegotiatedProtocol, err)
+	}
+	if s, err := shake(&tls.Config{NextProtos: []string{"acme-tls/1"}}); err != nil || s.NegotiatedProtocol != "acme-tls/1" {
+		t.Errorf("who asks for another protocol: %q, %v", s.NegotiatedProtocol, err)
+	}
+	if _, err := shake(&tls.Config{MaxVersion: tls.VersionTLS12}); err != nil {
+		t.Errorf("TLS 1.2: %v", err)
+	}
+	if _, err := shake(&tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}); err == nil {
+		t.Error("TLS 1.1 is spoken")
+	}
+	for _, suite := range []uint16{tls.TLS_RSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA, tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256} {
+		if _, err := shake(&tls.Config{MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{suite}}); err == nil {
+			t.Errorf("%s is spoken", tls.CipherSuiteName(suite))
+		}
 	}
 }

@@ -183,7 +183,7 @@ func TestStraightWayEndsWithTheServer(t *testing.T) {
 		close(gone)
 	}))
 	ended := make(chan error, 1)
-	go func() { ended <- edge.Serve(ctx, l, f.Router, 10*time.Millisecond, discard) }()
+	go func() { ended <- edge.Serve(ctx, []net.Listener{l}, f.Router, 10*time.Millisecond, discard) }()
 	conn, err := net.Dial("tcp", l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -329,7 +329,7 @@ func BenchmarkHandshake(b *testing.B) {
 			ctx, cancel := context.WithCancel(context.Background())
 			var running sync.WaitGroup
 			running.Go(func() { tunnels.Run(ctx) })
-			running.Go(func() { edge.Serve(ctx, l, way.handler(r), time.Millisecond, discard) })
+			running.Go(func() { edge.Serve(ctx, []net.Listener{l}, way.handler(r), time.Millisecond, discard) })
 			defer running.Wait()
 			defer cancel()
 

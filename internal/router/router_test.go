@@ -69,7 +69,7 @@ func openFront(t *testing.T, cfg Config, handler func(*Router) http.Handler) *fr
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { f.tunnels.Run(ctx) })
-	running.Go(func() { edge.Serve(ctx, l, handler(f.Router), 10*time.Millisecond, discard) })
+	running.Go(func() { edge.Serve(ctx, []net.Listener{l}, handler(f.Router), 10*time.Millisecond, discard) })
 	t.Cleanup(func() {
 		cancel()
 		running.Wait()

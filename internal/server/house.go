@@ -17,14 +17,11 @@ type house struct{ *Server }
 
 func (h house) Status() admin.Status {
 	return admin.Status{
-		Version: h.cfg.Program,
-		PID:     os.Getpid(),
-		Started: h.started,
-		Data:    h.cfg.Data,
-		Listeners: []admin.Listener{
-			{Name: "http", Addr: h.cfg.Listener.Addr().String()},
-			{Name: "admin", Addr: h.cfg.Admin.Addr().String()},
-		},
+		Version:       h.cfg.Program,
+		PID:           os.Getpid(),
+		Started:       h.started,
+		Data:          h.cfg.Data,
+		Listeners:     h.listeners(),
 		Domains:       h.cfg.Domains,
 		Region:        h.cfg.Region,
 		Limits:        h.driver.Limits(),
@@ -34,11 +31,30 @@ func (h house) Status() admin.Status {
 	}
 }
 
-// Place is how the apps are reached, as gcloud is told.
+// listeners are where we listen, those first that people should use.
+func (h house) listeners() (all []admin.Listener) {
+	for _, l := range h.cfg.TLS {
+		all = append(all, admin.Listener{Name: "https", Addr: l.Addr().String()})
+	}
+	for _, l := range h.cfg.Plain {
+		all = append(all, admin.Listener{Name: "http", Addr: l.Addr().String()})
+	}
+	return append(all, admin.Listener{Name: "admin", Addr: h.cfg.Admin.Addr().String()})
+}
+
+// Place is how the apps are reached, as gcloud is told. It says https:// before
+// their names where that is spoken, and has a place for a port, not for a scheme:
+// so the port is that of TLS.
 func (h house) Place() googleapi.Place {
 	p := googleapi.Place{Domain: h.cfg.Domains[0], Region: h.cfg.Region, Project: h.cfg.App}
-	if _, port, err := net.SplitHostPort(h.cfg.Listener.Addr().String()); err == nil && port != "80" {
-		p.Port = ":" + port
+	usual := map[string]string{"http": "80", "https": "443"}
+	for _, l := range h.listeners() {
+		if _, port, err := net.SplitHostPort(l.Addr); err == nil && usual[l.Name] != "" {
+			if port != usual[l.Name] {
+				p.Port = ":" + port
+			}
+			break
+		}
 	}
 	return p
 }

@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,6 +26,7 @@ import (
 	"holdfast/internal/app"
 	"holdfast/internal/auth"
 	"holdfast/internal/build"
+	"holdfast/internal/certs"
 	"holdfast/internal/control"
 	"holdfast/internal/driver/process"
 	"holdfast/internal/edge"
@@ -47,17 +49,19 @@ const (
 
 // Config is what a server is told once.
 type Config struct {
-	Data     string              // directory of everything this server keeps; made when absent
-	Listener net.Listener        // where requests arrive; owned by the server from New on
-	Domains  []string            // base domains of the host names
-	Region   string              // REGION_ID of the host names
-	App      string              // the project, and the service of it, that hosts
-	Service  string              // lead to which name none, such as localhost
-	User     string              // runs the instances, when we are root; "" is who we are
-	Keeper   []string            // the command that keeps one instance
-	Redis    string              // leads apps with a bus to this Redis; "": to a bus of ours
-	Events   func(control.Event) // told of every change of an instance; must not block
-	Log      *slog.Logger
+	Data    string              // directory of everything this server keeps; made when absent
+	Plain   []net.Listener      // where requests arrive over plain HTTP; owned by the server from New on
+	TLS     []net.Listener      // where they arrive over TLS, as plain listeners; owned too. One at least of both
+	Certs   certs.Config        // where the certificates for TLS come from
+	Domains []string            // base domains of the host names
+	Region  string              // REGION_ID of the host names
+	App     string              // the project, and the service of it, that hosts
+	Service string              // lead to which name none, such as localhost
+	User    string              // runs the instances, when we are root; "" is who we are
+	Keeper  []string            // the command that keeps one instance
+	Redis   string              // leads apps with a bus to this Redis; "": to a bus of ours
+	Events  func(control.Event) // told of every change of an instance; must not block
+	Log     *slog.Logger
 
 	// Admin is where operators arrive; owned by the server from New on. Without
 	// one, as for `run`, nobody does, and what was asked for ends with us.
@@ -85,6 +89,7 @@ type Server struct {
 	bus     *messages
 	tunnels *tunnel.Set
 	router  *router.Router
+	certs   *certs.Set
 	control *control.Controller
 	access  *logs.File
 	deploys context.Context // ends when the server says goodbye
@@ -126,6 +131,10 @@ func New(cfg Config) (_ *Server, err error) {
 			nearest:    cfg.Nearest,
 			log:        cfg.Log.With("room", "server"),
 		}
+	}
+	cfg.Certs.Log = cfg.Log.With("room", "certs")
+	if s.certs, err = certs.New(cfg.Certs); err != nil {
+		return nil, err
 	}
 	if s.access, err = logs.Create(filepath.Join(cfg.Data, "logs", "requests.log"), logs.Limit{}); err != nil {
 		return nil, err
@@ -198,7 +207,7 @@ func (s *Server) Run(ctx, hurry context.Context) error {
 	defer endFront()
 
 	var g errgroup.Group
-	failed := make(chan struct{}, 6) // one place for each room below
+	failed := make(chan struct{}, 7) // one place for each room below
 	start := func(run func() error) {
 		g.Go(func() error {
 			err := run()
@@ -211,10 +220,11 @@ func (s *Server) Run(ctx, hurry context.Context) error {
 	start(func() error { return s.tunnels.Run(rooms) })
 	start(func() error { return s.control.Run(rooms) })
 	start(func() error { return s.bus.run(rooms) })
+	start(func() error { return s.certs.Run(rooms) })
 	start(func() error { return s.serveFront(front) })
 	if s.keep != nil {
 		start(func() error {
-			return edge.Serve(front, s.cfg.Admin, s.door, goodbyeTime, s.cfg.Log.With("room", "admin"))
+			return edge.Serve(front, []net.Listener{s.cfg.Admin}, s.door, goodbyeTime, s.cfg.Log.With("room", "admin"))
 		})
 		start(func() error { return s.tidy(rooms) })
 	}
@@ -236,12 +246,21 @@ func (s *Server) Run(ctx, hurry context.Context) error {
 // before wait in the listener's queue: after a restart of ours nobody shall be
 // told that an app which runs is not here.
 func (s *Server) serveFront(ctx context.Context) error {
+	all := slices.Clone(s.cfg.Plain)
+	spoken := edge.TLSConfig(s.certs.Get)
+	for _, l := range s.cfg.TLS {
+		all = append(all, edge.TLS(l, spoken, tunnel.TLSBase))
+	}
 	select {
 	case <-s.router.Routed():
 	case <-ctx.Done():
-		return s.cfg.Listener.Close()
+		var errs []error
+		for _, l := range all {
+			errs = append(errs, l.Close())
+		}
+		return errors.Join(errs...)
 	}
-	return edge.Serve(ctx, s.cfg.Listener, s.router, goodbyeTime, s.cfg.Log.With("room", "edge"))
+	return edge.Serve(ctx, all, s.router, goodbyeTime, s.cfg.Log.With("room", "edge"))
 }
 
 // stop is the order of goodbyes: sockets and requests first, while the app

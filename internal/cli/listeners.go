@@ -1,0 +1,164 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+
+	"holdfast/internal/admin"
+	"holdfast/internal/config"
+	"holdfast/internal/edge"
+)
+
+// listeners are where a server listens.
+type listeners struct {
+	plain, secure []net.Listener // where requests arrive, over plain HTTP and TLS
+	admin         net.Listener
+}
+
+// The names by which listeners are handed to us: FileDescriptorName= of a socket
+// unit. One with another name is known by its place: the first is where requests
+// arrive, the second the admin API.
+const (
+	handedPlain  = "http"
+	handedSecure = "https"
+	handedAdmin  = "admin"
+)
+
+// openListeners opens what the settings say, but for the kinds that were handed
+// to us, which win.
+func openListeners(c config.Config) (all listeners, err error) {
+	handed, err := edge.Inherited()
+	if err != nil {
+		return all, err
+	}
+	defer func() {
+		if err != nil {
+			all.close()
+		}
+	}()
+	for i, h := range handed {
+		if err := all.take(i, h); err != nil {
+			for _, rest := range handed[i:] {
+				rest.Close()
+			}
+			return all, err
+		}
+	}
+	if len(all.secure) > 0 && !speaksTLS(c) {
+		return all, &problem{what: "a listener for TLS was handed to us, and there is no certificate", next: "Name one and its key with tls-cert and tls-key, or leave FileDescriptorName=https out."}
+	}
+	// Whoever hands over where requests arrive means all of it.
+	if len(all.plain)+len(all.secure) == 0 {
+		for _, addr := range c.Listen {
+			l, err := listen(addr, "--listen=HOST:PORT", "--listen=127.0.0.1:0", "--listen=127.0.0.1:8080")
+			if err != nil {
+				return all, err
+			}
+			all.plain = append(all.plain, l)
+		}
+		for _, addr := range c.ListenTLS {
+			l, err := listen(addr, "--listen-tls=HOST:PORT", "--listen-tls=127.0.0.1:0", "--listen-tls=127.0.0.1:8443")
+			if err != nil {
+				return all, err
+			}
+			all.secure = append(all.secure, l)
+		}
+	}
+	if all.admin == nil {
+		all.admin, err = listen(c.Admin, "--admin=HOST:PORT", "--admin=127.0.0.1:0", "--admin=127.0.0.1:8079")
+	}
+	return all, err
+}
+
+// take takes the i-th listener that was handed to us, in the order of the units.
+func (l *listeners) take(i int, h edge.Handed) error {
+	name := h.Name
+	if !slices.Contains([]string{handedPlain, handedSecure, handedAdmin}, name) {
+		switch i {
+		case 0:
+			name = handedPlain
+		case 1:
+			name = handedAdmin
+		default:
+			return &problem{
+				what: fmt.Sprintf("listener %d that was handed to us, %s, has no name that says what it is for", i+1, h.Addr()),
+				next: "Say FileDescriptorName=http, https or admin in its socket unit. Without names at most two are taken: where requests arrive, then the admin API.",
+			}
+		}
+	}
+	switch name {
+	case handedPlain:
+		l.plain = append(l.plain, h.Listener)
+	case handedSecure:
+		l.secure = append(l.secure, h.Listener)
+	case handedAdmin:
+		if l.admin != nil {
+			return &problem{what: "two listeners for the admin API were handed to us", next: "Keep one of them."}
+		}
+		l.admin = h.Listener
+	}
+	return nil
+}
+
+// speaksTLS says whether there is a certificate to be had.
+func speaksTLS(c config.Config) bool { return len(c.TLSCert) > 0 }
+
+func (l *listeners) close() error {
+	var errs []error
+	for _, one := range l.requests() {
+		errs = append(errs, one.Close())
+	}
+	if l.admin != nil {
+		errs = append(errs, l.admin.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// requests are the listeners where requests arrive, those first that people
+// should use.
+func (l *listeners) requests() []net.Listener { return slices.Concat(l.secure, l.plain) }
+
+// named is how the admin API tells of them.
+func (l *listeners) named() (all []admin.Listener) {
+	for i, one := range l.requests() {
+		name := "http"
+		if i < len(l.secure) {
+			name = "https"
+		}
+		all = append(all, admin.Listener{Name: name, Addr: one.Addr().String()})
+	}
+	return all
+}
+
+// address is the URL of a host name.
+func (l *listeners) address(host string) string { return addressOf(host, l.named()) }
+
+// urls are where requests arrive, by addresses of this machine.
+func (l *listeners) urls() (all []string) {
+	for i, one := range l.requests() {
+		switch {
+		case one.Addr().Network() == "unix":
+			all = append(all, "unix:"+one.Addr().String())
+		case i < len(l.secure):
+			all = append(all, "https://"+reachable(one.Addr()))
+		default:
+			all = append(all, "http://"+reachable(one.Addr()))
+		}
+	}
+	return all
+}
+
+// reachable is an address of this machine at which a listener is reached: one
+// that listens on all has none of its own.
+func reachable(a net.Addr) string {
+	host, port, err := net.SplitHostPort(a.String())
+	if err != nil {
+		return a.String()
+	}
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return net.JoinHostPort(host, port)
+}
