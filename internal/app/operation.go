@@ -7,6 +7,7 @@ import "time"
 // repeats it, and ended ones stay a while for people to read.
 //
 //	building ──► starting ──► done
+//	drilling ───────────────────┘
 //
 // Every operation begins where its work begins and may fall to done at once.
 type Operation struct {
@@ -31,6 +32,8 @@ type Operation struct {
 	Replaced *Version
 
 	Failure *Failure // why it failed; nil while it has not
+
+	Drill *Drill `json:",omitempty"` // what it breaks on purpose while it is under way; nil: nothing
 }
 
 // Verb is what an operation does, as its command is called.
@@ -50,6 +53,7 @@ const (
 	VerbScale    Verb = "scale"
 	VerbCreate   Verb = "create" // an application
 	VerbChange   Verb = "change" // what an application's services have in common
+	VerbDrill    Verb = "drill"
 )
 
 // Stage is how far an operation has come.
@@ -59,6 +63,7 @@ type Stage string
 const (
 	StageBuilding Stage = "building" // an artifact is being made
 	StageStarting Stage = "starting" // instances are getting ready
+	StageDrilling Stage = "drilling" // what a drill breaks is broken
 	StageDone     Stage = "done"     // it has ended, well if Failure is nil
 )
 
@@ -76,4 +81,5 @@ const (
 	BuildFailed Cause = "build-failed" // the sources do not build
 	Cancelled   Cause = "cancelled"    // who asked for it took it back
 	Superseded  Cause = "superseded"   // what it was about went away meanwhile
+	Interrupted Cause = "interrupted"  // Holdfast itself ended in the middle of a drill
 )

@@ -43,6 +43,26 @@ type Driver interface {
 	Run(ctx context.Context, changed chan<- struct{}) error
 }
 
+// Breaker is a driver that can also do to an instance, on purpose, what may
+// happen to one at any time. Drills need it; to bring an app down otherwise is
+// Stop's. All methods do nothing for an instance that has exited or does not
+// exist, and may be called from several goroutines.
+type Breaker interface {
+	// Kill ends the app by SIGKILL, as a crash would: the instance is listed as
+	// Exited soon, until Stop. It does not wait for that.
+	Kill(ctx context.Context, id string) error
+
+	// Pause stops the app's processes where they stand, as if it hung. The
+	// instance is listed as Paused until Resume, also after our own restart. A
+	// second call does nothing, and Stop resumes the app first, so that it can
+	// hear the polite signal.
+	Pause(ctx context.Context, id string) error
+
+	// Resume lets the app's processes go on. An instance that is not paused
+	// does anyway.
+	Resume(ctx context.Context, id string) error
+}
+
 // Running is one instance as its driver sees it.
 type Running struct {
 	ID     string
@@ -50,6 +70,7 @@ type Running struct {
 	Addr   string // host:port given to the app
 	Born   time.Time
 	CPU    time.Duration // that its processes have used since it started, never less than before; 0: not known
+	Paused bool          // see Breaker
 	Exited bool          // the app ended by itself; Stop forgets it
 	Exit   string        // how, for people: "exit status 1", "killed by SIGKILL", "out of memory (limit 614 MB)"
 	Ended  time.Time     // when it exited

@@ -17,7 +17,10 @@ import (
 	"holdfast/internal/driver"
 )
 
-var _ driver.Driver = (*Driver)(nil)
+var (
+	_ driver.Driver  = (*Driver)(nil)
+	_ driver.Breaker = (*Driver)(nil)
+)
 
 // Driver keeps instances in a map. Besides the contract it has a few methods
 // by which a test plays the app's part: Crash, Exit, Burn, Refuse, Doom and
@@ -86,7 +89,7 @@ func (d *Driver) Exit(id, how string) bool {
 	if in == nil || in.Exited {
 		return false
 	}
-	in.Exited, in.Exit, in.Ended = true, how, time.Now()
+	in.Exited, in.Exit, in.Ended, in.Paused = true, how, time.Now(), false
 	d.hintLocked()
 	return true
 }
@@ -219,6 +222,34 @@ func (d *Driver) Warn(ctx context.Context, id string) error {
 	in.heard = []string{"file"}
 	if in.version.DrainSignal {
 		in.heard = append(in.heard, "signal")
+	}
+	return nil
+}
+
+// Kill implements driver.Breaker.
+func (d *Driver) Kill(ctx context.Context, id string) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("kill instance %s: %w", id, err)
+	}
+	d.Exit(id, "killed by SIGKILL")
+	return nil
+}
+
+// Pause implements driver.Breaker.
+func (d *Driver) Pause(ctx context.Context, id string) error { return d.pause(ctx, id, true) }
+
+// Resume implements driver.Breaker.
+func (d *Driver) Resume(ctx context.Context, id string) error { return d.pause(ctx, id, false) }
+
+func (d *Driver) pause(ctx context.Context, id string, paused bool) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("pause or resume instance %s: %w", id, err)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if in := d.instances[id]; in != nil && !in.Exited && in.Paused != paused {
+		in.Paused = paused
+		d.hintLocked()
 	}
 	return nil
 }

@@ -96,6 +96,9 @@ func (d *Driver) adoptOne(id, dir string) error {
 	}
 	in := adopted(dir, r)
 	in.alive, in.keeper = alive, k
+	if _, err := os.Stat(filepath.Join(dir, pausedFile)); err == nil {
+		in.paused.Store(true)
+	}
 	d.instances[id] = in
 	return nil
 }

@@ -27,6 +27,7 @@
 //	Dir/ID/app, Dir/ID/tmp     the working copy, and TMPDIR
 //	Dir/ID/notice/draining     there once the instance drains: HOLDFAST_DRAIN_FILE
 //	Dir/ID/warned              there once the app has been told so
+//	Dir/ID/paused              there before a drill stops the app's processes, until they go on
 //	Logs/ID.log                stays when the instance goes
 //
 // A lock cannot be left behind as a pid can be, and so "is its keeper alive?"
@@ -46,6 +47,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"holdfast/internal/app"
@@ -78,7 +80,10 @@ type Config struct {
 	Log    *slog.Logger // nil: none
 }
 
-var _ driver.Driver = (*Driver)(nil)
+var (
+	_ driver.Driver  = (*Driver)(nil)
+	_ driver.Breaker = (*Driver)(nil)
+)
 
 // Driver runs instances as local processes.
 type Driver struct {
@@ -208,6 +213,9 @@ type instance struct {
 	metered bool          // meter has been looked for
 	meter   string        // the file that counts its CPU time; "": none does
 	cpu     time.Duration // as last measured
+
+	pausing sync.Mutex  // held by the Pause or Resume that is under way, around mu
+	paused  atomic.Bool // the file says so
 }
 
 // adopted is a channel that is closed already: what an earlier driver started
@@ -239,6 +247,7 @@ func (d *Driver) List(ctx context.Context) ([]driver.Running, error) {
 		in.mu.Lock()
 		r.CPU = in.cpu
 		in.mu.Unlock()
+		r.Paused = in.paused.Load() && !r.Exited
 		list = append(list, r)
 	}
 	slices.SortFunc(list, func(a, b driver.Running) int { return strings.Compare(a.ID, b.ID) })

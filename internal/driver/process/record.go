@@ -32,6 +32,7 @@ const (
 	tmpDir     = "tmp"
 	noticeDir  = "notice"
 	warnedFile = "warned"
+	pausedFile = "paused"
 )
 
 // trashPrefix marks what is being removed: it is no instance any more, even

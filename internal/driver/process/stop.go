@@ -66,6 +66,9 @@ func (d *Driver) end(in *instance, polite context.Context, grace time.Duration) 
 		return nil // the start failed, and took everything with it
 	}
 	if d.settle(in) == nil && grace > 0 && polite.Err() == nil {
+		if err := d.resume(in); err != nil {
+			d.log.Warn("resume instance", "instance", in.record.ID, "err", err)
+		}
 		d.signal(in, syscall.SIGTERM)
 		bound, cancel := context.WithTimeout(polite, grace)
 		d.await(bound, in)
