@@ -46,6 +46,7 @@ type Control interface {
 	DeleteInstance(id, by string) (app.Operation, error)
 	SetDispatch(project string, rules []app.DispatchRule, by string) (app.Operation, error)
 	Cancel(op, by string) (app.Operation, error)
+	Drill(k app.ServiceKey, d app.Drill, by string) (app.Operation, error)
 	Instances() []control.Instance
 }
 

@@ -74,6 +74,7 @@ func operationOf(o app.Operation) Operation {
 		Instance: o.Instance, By: o.By, Stage: string(o.Stage),
 		Asked: o.Asked.UTC(), Deadline: o.Deadline.UTC(), Ended: o.Ended.UTC(),
 	}
+	w.Drill = drillOf(o.Drill)
 	if o.Split != nil {
 		s := splitOf(*o.Split)
 		w.Split = &s
@@ -95,7 +96,7 @@ func rulesOf(rules []app.DispatchRule) dispatchRules {
 func socketOf(s tunnel.Status) Socket {
 	traffic := func(t tunnel.Traffic) Traffic { return Traffic{t.Bytes, t.Text, t.Binary} }
 	return Socket{
-		ID: s.ID, App: s.Key.App, Service: s.Key.Service, Version: s.Key.Version, Instance: s.Instance, Client: s.Client, Affinity: s.Affinity,
+		ID: s.ID, App: s.Key.App, Service: s.Key.Service, Version: s.Key.Version, Instance: s.Instance, Client: s.Client, Affinity: s.Affinity.String(),
 		Opened: s.Opened.UTC(), Deadline: s.Deadline.UTC(), IdleSeconds: s.Idle.Seconds(), RoundTripSeconds: s.RoundTrip.Seconds(),
 		FromClient: traffic(s.FromClient), FromInstance: traffic(s.FromInstance), Leaving: string(s.Leaving),
 	}

@@ -110,6 +110,11 @@ func (d *door) routes() []route {
 		{pattern: "PUT apps/{app}/dispatch", answer: d.setDispatch},
 		{pattern: "POST operations/{id}/cancel", answer: d.cancel},
 
+		{pattern: "GET drills", answer: d.drills},
+		{pattern: "POST apps/{app}/services/{service}/drills", answer: d.drill},
+		{pattern: "GET operations/{id}/report", answer: d.report},
+		{pattern: "PUT operations/{id}/report", answer: d.keepReport},
+
 		{pattern: "GET logs", query: filter + " level since limit follow requests", stream: d.logs},
 		{pattern: "GET sockets", query: filter + " id client limit", answer: d.sockets},
 		{pattern: "POST sockets/close", answer: d.closeSockets},

@@ -63,6 +63,7 @@ var allRoutes = []string{
 	"DELETE apps/{app}/services/{service}/versions/{version}", "PATCH apps/{app}/services/{service}/versions/{version}/scaling",
 	"POST instances/{id}/restart", "DELETE instances/{id}", "PUT apps/{app}/dispatch", "POST operations/{id}/cancel",
 	"GET logs", "GET sockets", "POST sockets/close", "GET backup", "POST restore",
+	"GET drills", "POST apps/{app}/services/{service}/drills", "PUT operations/{id}/report", "GET operations/{id}/report",
 	"GET tokens", "POST tokens", "DELETE tokens/{name}",
 }
 

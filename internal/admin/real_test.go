@@ -80,7 +80,8 @@ func (plane) Set(router.Routes)            {}
 func (plane) Load() map[string]router.Load { return nil }
 func (plane) Busy(string) int              { return 0 }
 
-func (plane) Shed(string, int, app.Cause) int { return 0 }
+func (plane) Shed(string, int, app.Cause) int                       { return 0 }
+func (plane) Expire(app.Key, float64, time.Time, time.Duration) int { return 0 }
 
 func inReal(t *testing.T, test func(t *testing.T, w *real)) {
 	t.Helper()

@@ -139,12 +139,13 @@ type Operation struct {
 	Version  string    `json:"version,omitempty"`
 	Instance string    `json:"instance,omitempty"`
 	By       string    `json:"by,omitempty"` // who asked
-	Stage    string    `json:"stage"`        // building, starting, done
+	Stage    string    `json:"stage"`        // building, starting, drilling, done
 	Asked    time.Time `json:"asked"`
 	Deadline time.Time `json:"deadline,omitzero"` // starting: ready by then or given up
 	Ended    time.Time `json:"ended,omitzero"`
 	Split    *Split    `json:"split,omitempty"` // what holds once it is done
 	Failure  *Failure  `json:"failure,omitempty"`
+	Drill    *Drill    `json:"drill,omitempty"` // what it breaks while it is under way
 }
 
 // Done says whether the operation has ended, well or badly.
@@ -256,7 +257,7 @@ type Socket struct {
 	Version          string    `json:"version"`
 	Instance         string    `json:"instance"`
 	Client           string    `json:"client"`
-	Affinity         string    `json:"affinity,omitempty"` // cookie: the client's cookie decided for the instance
+	Affinity         string    `json:"affinity,omitempty"` // by what the client belongs to the instance: cookie or sid
 	Opened           time.Time `json:"opened"`
 	Deadline         time.Time `json:"deadline,omitzero"` // when it is closed for its age
 	IdleSeconds      float64   `json:"idle_seconds"`

@@ -251,6 +251,21 @@ func (c *clerk) Deploy(d control.Deployment) (app.Operation, error) {
 	})
 }
 
+func (c *clerk) Drill(k app.ServiceKey, d app.Drill, by string) (app.Operation, error) {
+	if !d.Fault.Known() {
+		return app.Operation{}, fmt.Errorf("there is no drill %q: %w", d.Fault, app.ErrInvalid)
+	}
+	o, err := c.do(app.VerbDrill, k.Version(""), by, func(w *store.Wishes) error { return nil })
+	if err != nil {
+		return o, err
+	}
+	o.Drill = &d
+	return o, c.store.Update(func(w *store.Wishes) error {
+		w.Operations[o.ID] = o
+		return nil
+	})
+}
+
 func (c *clerk) SetTraffic(k app.ServiceKey, s app.Split, by string) (app.Operation, error) {
 	return c.do(app.VerbTraffic, k.Version(""), by, func(w *store.Wishes) error {
 		for id := range s.Shares {

@@ -46,3 +46,32 @@ type Drill struct {
 	Instances []string      // whom it meets; none where it meets clients, or all of Holdfast
 	More      int           // so many more instances than otherwise are wanted; fewer where negative
 }
+
+// Says tells people what a fault is, in one line.
+func (f Fault) Says() string {
+	switch f {
+	case AffinityLoss:
+		return "cookies and sessions of long polling stop counting, for all clients or a share"
+	case InstanceCrash:
+		return "instances are killed with SIGKILL"
+	case InstanceRestart:
+		return "instances are replaced as the weekly restart has it, a successor ready first"
+	case Sickness:
+		return "readiness fails for a while: no new requests, open sockets stay"
+	case Hang:
+		return "instances are stopped where they stand with SIGSTOP, and go on later"
+	case ScaleOut:
+		return "more instances are wanted for a while, then as many as before"
+	case ScaleIn:
+		return "fewer instances are wanted for a while, then as many as before"
+	case Redeploy:
+		return "the same version is deployed again: every instance is replaced, one at a time"
+	case DeadlinePassed:
+		return "the hour after which a socket ends passes in seconds"
+	case SlowStarts:
+		return "instances are killed, and their successors take long to be ready"
+	case EdgeRestart:
+		return "Holdfast itself starts again: every socket ends, instances stay"
+	}
+	return ""
+}

@@ -57,7 +57,7 @@ func (c *Controller) planLocked(ctx context.Context, now time.Time, k app.Key) [
 		if v.want == 0 {
 			return nil // it was asked for in this moment: the next look knows
 		}
-		w.Want, w.Down = v.want, app.ScaledDown
+		w.Want, w.Down = max(1, v.want+c.moreLocked(now, k)), app.ScaledDown
 		busy = c.busyLocked(k, w.Want)
 		if !c.thereLocked(wished) {
 			w.Pause = now.Add(lookEvery) // until it is built
@@ -72,13 +72,23 @@ func (c *Controller) planLocked(ctx context.Context, now time.Time, k app.Key) [
 
 	asked := c.askedLocked()
 	var facts []fact
+	for _, op := range c.drillsLocked(now) {
+		if op.Drill.Fault == app.Redeploy && op.Target.ServiceKey() == k.ServiceKey() {
+			w.Up = app.Deployed
+		}
+	}
 	for _, i := range v.all {
 		if !i.stopped {
+			old := c.cfg.Maintenance.due(expires(i.ID, i.Born, v.MaxAge), now)
+			if c.metLocked(now, i.ID, app.InstanceRestart) != nil {
+				old = i.Born
+			}
 			facts = append(facts, fact{
 				ID: i.ID, State: i.State, Cause: i.Cause, Born: i.Born,
-				Expires: c.cfg.Maintenance.due(expires(i.ID, i.Born, v.MaxAge), now),
-				Former:  wished.Serving && editionOf(i.ID) != wished.Edition && c.thereLocked(wished),
-				Until:   i.Until, Idle: i.idle, Load: i.load, Busy: busy[i.ID],
+				Expires: old,
+				Former: wished.Serving && editionOf(i.ID) != wished.Edition && c.thereLocked(wished) ||
+					c.metLocked(now, i.ID, app.Redeploy) != nil,
+				Until: i.Until, Idle: i.idle, Load: i.load, Busy: busy[i.ID],
 				Exited: i.exited, Stopping: i.stopping || now.Before(i.retry),
 				Sick: i.sick, Asked: asked[i.ID] == app.VerbRestart, Unwanted: asked[i.ID] == app.VerbDelete,
 			})
@@ -304,5 +314,6 @@ func (c *Controller) nextLocked(now time.Time) time.Time {
 	for _, e := range c.efforts {
 		at(e.until)
 	}
+	c.drillNextLocked(now, at)
 	return next
 }

@@ -74,6 +74,7 @@ type Config struct {
 	App, Service string       // where hosts lead that name none; "": the only one there is
 	Builder      Builder      // makes artifacts; nil: every version has one that is there
 	Maintenance  Window       // when instances may be replaced for their age
+	Restarts     bool         // who is told of an edge-restart drill starts this process again
 	Dial         probe.Dial   // how probes reach instances; nil: net.Dialer's
 	Log          *slog.Logger // nil: none
 
@@ -124,6 +125,7 @@ type Controller struct {
 	versions  map[app.Key]*version // those that serve, and those with instances
 	instances map[string]*instance // changed by addLocked and dropLocked alone
 	efforts   map[string]*effort   // for each operation under way
+	drills    []app.Operation      // under way, as of wishes
 	building  map[app.Key]*building
 	began     time.Time // when the driver was first listed; zero: not yet
 	closing   bool      // shutting down: nothing is wanted any more
@@ -185,6 +187,12 @@ type instance struct {
 	stopping    bool
 	stopped     bool      // the driver's Stop has succeeded
 	retry       time.Time // not stopped again before
+
+	// What drills do to it.
+	paused    bool      // as the driver lists it
+	killed    bool      // it was asked to be
+	breaking  bool      // the driver is at it
+	breakNext time.Time // and is not asked again before
 }
 
 // New makes a controller of the driver's instances and the router's traffic,
@@ -258,6 +266,7 @@ func (c *Controller) Run(ctx context.Context) error {
 	late := time.AfterFunc(detachGrace, c.force)
 	defer late.Stop()
 	c.busy.Wait()
+	c.unbreak()
 	return err
 }
 

@@ -139,6 +139,8 @@ func (c *crowd) Shed(id string, n int, cause app.Cause) int {
 	return n
 }
 
+func (c *crowd) Expire(app.Key, float64, time.Time, time.Duration) int { return 0 }
+
 // step lets people do what they did since the last one.
 func (c *crowd) step() {
 	c.mu.Lock()

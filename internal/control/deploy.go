@@ -201,7 +201,7 @@ func serve(w *store.Wishes, op *app.Operation, versions ...string) {
 // at a time, so that what comes of it is what one of them asked for.
 func free(w store.Wishes, k app.ServiceKey) error {
 	for _, op := range underWay(w) {
-		if op.Instance == "" && op.Target.ServiceKey() == k {
+		if op.Instance == "" && op.Drill == nil && op.Target.ServiceKey() == k {
 			return underWayError(op)
 		}
 	}

@@ -225,14 +225,15 @@ func (h *house) running() []driver.Running {
 
 // plane is a data plane that carries what the test says.
 type plane struct {
-	mu     sync.Mutex // guards the following
-	routes router.Routes
-	sets   int
-	load   map[string]router.Load
-	watch  func(router.Routes) // sees each value that is set
-	busy   map[string]int      // of the sockets, by instance
-	shed   []shed
-	looks  int
+	mu      sync.Mutex // guards the following
+	routes  router.Routes
+	sets    int
+	load    map[string]router.Load
+	watch   func(router.Routes) // sees each value that is set
+	busy    map[string]int      // of the sockets, by instance
+	shed    []shed
+	expired []string
+	looks   int
 }
 
 func (p *plane) Set(r router.Routes) {
@@ -294,6 +295,14 @@ func (p *plane) Shed(id string, n int, cause app.Cause) int {
 	p.load[id] = l
 	p.shed = append(p.shed, shed{id, n, cause, time.Now()})
 	return n
+}
+
+// Expire remembers that it was asked.
+func (p *plane) Expire(k app.Key, share float64, since time.Time, within time.Duration) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.expired = append(p.expired, fmt.Sprintf("%s %g %v", k, share, within))
+	return 0
 }
 
 // shed is one portion of sockets that were closed.

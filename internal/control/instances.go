@@ -23,7 +23,11 @@ func (c *Controller) Instances() []Instance {
 	var all []Instance
 	for _, i := range c.sortedLocked() {
 		carried := load[i.ID]
-		all = append(all, Instance{Instance: i.Instance, Requests: carried.Requests, Sockets: carried.Sockets, CPU: i.cores, Detail: i.detail})
+		detail := i.detail
+		if i.paused {
+			detail = "a drill has it hang"
+		}
+		all = append(all, Instance{Instance: i.Instance, Requests: carried.Requests, Sockets: carried.Sockets, CPU: i.cores, Detail: detail})
 	}
 	return all
 }

@@ -48,9 +48,10 @@ func (c *Controller) look(ctx context.Context) time.Duration {
 			acts = append(acts, c.planLocked(ctx, now, k)...)
 		}
 		acts = append(acts, c.buildLocked(ctx, now)...)
+		acts = append(acts, c.breakLocked(ctx, now)...)
 		next = c.nextLocked(now)
 	}
-	routes := c.routesLocked()
+	routes := c.routesLocked(now)
 	wishes = c.wishes
 	events, told := c.events, c.told
 	c.events, c.told = nil, nil

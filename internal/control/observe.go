@@ -59,6 +59,7 @@ func (c *Controller) observeLocked(ctx context.Context, now time.Time, running [
 		}
 		i.Addr, i.Born = r.Addr, r.Born
 		i.usesLocked(now, r.CPU)
+		i.paused = r.Paused
 		if r.Exited && !i.told {
 			c.endLocked(i, now, r.Exit)
 		}
@@ -191,15 +192,16 @@ func (c *Controller) feelLocked(ctx context.Context, i *instance, now time.Time)
 	if v == nil || !v.known || !i.listed || i.stopping {
 		return
 	}
+	readiness, complaint := c.saysLocked(now, i)
 	switch {
 	case i.State == app.Starting && i.adopted && i.watch == nil && now.Sub(i.Born) >= min(presumeAfter, startBound(v.Version)):
 		i.presumed = true
 		c.enterLocked(i, now, app.Ready, "", "found running")
-	case i.State == app.Starting && i.readiness == probe.Pass,
-		i.State == app.Unready && i.readiness == probe.Pass:
+	case i.State == app.Starting && readiness == probe.Pass,
+		i.State == app.Unready && readiness == probe.Pass:
 		c.enterLocked(i, now, app.Ready, "", "")
-	case i.State == app.Ready && i.readiness == probe.Fail:
-		c.enterLocked(i, now, app.Unready, "", i.complaint)
+	case i.State == app.Ready && readiness == probe.Fail:
+		c.enterLocked(i, now, app.Unready, "", complaint)
 	}
 	switch i.State {
 	case app.Ready:

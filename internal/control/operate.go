@@ -37,6 +37,7 @@ func (c *Controller) ask(op app.Operation, begin func(w *store.Wishes, op *app.O
 		if err := begin(w, &op); err != nil {
 			return err
 		}
+		yield(w, op, now)
 		c.findArtifacts(*w, needs(*w, op))
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -129,7 +130,10 @@ func needs(w store.Wishes, op app.Operation) (all []app.Key) {
 
 // stageLocked is how far an operation has come, of which nothing has failed.
 func (c *Controller) stageLocked(w store.Wishes, op app.Operation) app.Stage {
-	if op.Instance != "" {
+	switch {
+	case op.Drill != nil:
+		return app.StageDrilling
+	case op.Instance != "":
 		return app.StageStarting
 	}
 	stage := app.StageDone

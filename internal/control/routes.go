@@ -3,6 +3,7 @@ package control
 import (
 	"cmp"
 	"slices"
+	"time"
 
 	"holdfast/internal/app"
 	"holdfast/internal/router"
@@ -21,11 +22,16 @@ type Router interface {
 	// Shed closes at most n of the instance's sockets, the idlest, for cause, and
 	// returns how many.
 	Shed(instance string, n int, cause app.Cause) int
+
+	// Expire closes those of a share of the version's sockets whose hour is over, if
+	// it had passed within so long since then, and returns how many. It is
+	// called again and again.
+	Expire(k app.Key, share float64, since time.Time, within time.Duration) int
 }
 
 // routesLocked builds what the router should know now: every instance in every
 // state, also of versions that leave, because they may still carry sockets.
-func (c *Controller) routesLocked() router.Routes {
+func (c *Controller) routesLocked(now time.Time) router.Routes {
 	apps := map[string]router.App{}
 	service := func(k app.ServiceKey) router.Service {
 		if apps[k.App].Services == nil {
@@ -45,7 +51,7 @@ func (c *Controller) routesLocked() router.Routes {
 		}
 	}
 	for k, v := range c.versions {
-		service(k.ServiceKey()).Pools[k.Version] = router.Pool{Affinity: v.Affinity, Sticky: v.Sticky, Target: v.Scaling.Connections, Sockets: v.Sockets}
+		service(k.ServiceKey()).Pools[k.Version] = router.Pool{Affinity: v.Affinity, Sticky: v.Sticky, Forget: c.forgetLocked(now, k.ServiceKey()), Target: v.Scaling.Connections, Sockets: v.Sockets}
 	}
 	for _, i := range c.sortedLocked() {
 		if i.Addr == "" {

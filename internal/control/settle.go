@@ -67,6 +67,8 @@ func (c *Controller) judgeLocked(now time.Time) (all []outcome) {
 			if i := c.instances[op.Instance]; i == nil || i.State == app.Stopped {
 				o.stage = app.StageDone
 			}
+		} else if op.Drill != nil {
+			c.judgeDrillLocked(now, op, &o)
 		} else {
 			c.judgeOneLocked(now, op, &o)
 		}

@@ -32,6 +32,12 @@ func (c *Controller) takeLocked() bool {
 			c.beginLocked(op)
 		}
 	}
+	c.drills = nil
+	for _, op := range underWay(w) {
+		if op.Drill != nil {
+			c.drills = append(c.drills, op)
+		}
+	}
 	for id, op := range w.Operations {
 		if _, old := before.Operations[id]; !old && !first && op.Split != nil && op.Failure == nil {
 			c.expectLocked(before.Services[op.Target.ServiceKey()], op)
@@ -100,6 +106,9 @@ func (c *Controller) tellLocked(op app.Operation) {
 	}
 	if op.Stage == app.StageDone {
 		attrs = append(attrs, "dur", op.Ended.Sub(op.Asked))
+	}
+	if d := op.Drill; d != nil {
+		attrs = append(attrs, "fault", string(d.Fault), "instances", d.Instances, "share", d.Share, "until", d.Until)
 	}
 	if op.Failure != nil {
 		attrs = append(attrs, "cause", string(op.Failure.Cause), "detail", op.Failure.Detail)

@@ -16,6 +16,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"holdfast/internal/app"
 	"holdfast/internal/auth"
@@ -81,10 +82,11 @@ func (buildFailure) Failure() app.Failure {
 // plane carries nothing.
 type plane struct{}
 
-func (plane) Set(router.Routes)               {}
-func (plane) Load() map[string]router.Load    { return nil }
-func (plane) Busy(string) int                 { return 0 }
-func (plane) Shed(string, int, app.Cause) int { return 0 }
+func (plane) Set(router.Routes)                                     {}
+func (plane) Load() map[string]router.Load                          { return nil }
+func (plane) Busy(string) int                                       { return 0 }
+func (plane) Shed(string, int, app.Cause) int                       { return 0 }
+func (plane) Expire(app.Key, float64, time.Time, time.Duration) int { return 0 }
 
 func inWorld(t *testing.T, test func(w *world)) {
 	t.Helper()

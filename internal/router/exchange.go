@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"holdfast/internal/app"
+	"holdfast/internal/tunnel"
 )
 
 // triesMax is how many instances one request may be offered to. Each refused
@@ -55,14 +56,14 @@ type exchange struct {
 	last   string      // id of the last instance tried, for the log
 	tried  []string    // instances that refused the connection
 	tries  int
-	cookie session // to be sealed into an affinity cookie
-	reseal bool    // the client needs that cookie
-	pinned bool    // the client brought one, and it decided
-	talk   talk    // what it says of a session of long polling; read where the pool has a table of them
-	digest digest  // of talk.sid
-	learns bool    // the answer tells of a session that is not in that table
-	ticket *ticket // the client's claim to one more socket; nil where nobody counts
-	inside bool    // counted by Router.enter
+	cookie session         // to be sealed into an affinity cookie
+	reseal bool            // the client needs that cookie
+	pinned tunnel.Affinity // what the client brought that decided
+	talk   talk            // what it says of a session of long polling; read where the pool has a table of them
+	digest digest          // of talk.sid
+	learns bool            // the answer tells of a session that is not in that table
+	ticket *ticket         // the client's claim to one more socket; nil where nobody counts
+	inside bool            // counted by Router.enter
 
 	body    *requestBody
 	refused error // why the last instance did not take the connection

@@ -134,9 +134,10 @@ type service struct {
 // pool is one version's instances in a table.
 type pool struct {
 	key     app.Key
-	cookie  bool  // a cookie pins clients
-	sids    *sids // so do sessions of long polling: which are where; outlives the table. nil: they do not
-	target  int   // see Pool.Target
+	cookie  bool    // a cookie pins clients
+	sids    *sids   // so do sessions of long polling: which are where; outlives the table. nil: they do not
+	target  int     // see Pool.Target
+	forget  float64 // see Pool.Forget
 	sockets app.Sockets
 	chosen  *atomic.Uint64 // the highest of its instances' target.chosen; outlives the table
 	ready   []member
@@ -276,7 +277,7 @@ func (r *Router) Set(routes Routes) {
 // pool makes one version's pool, finds its instances' counters again, and
 // tells the tunnels who leaves. Called with mu held.
 func (r *Router) pool(key app.Key, p Pool, turn *atomic.Uint64, known map[app.Key]*sids, targets map[string]*target, told map[string]leave) *pool {
-	made := &pool{key: key, target: p.Target, sockets: p.Sockets, chosen: turn}
+	made := &pool{key: key, target: p.Target, forget: p.Forget, sockets: p.Sockets, chosen: turn}
 	if p.Affinity {
 		made.cookie = p.Sticky != app.StickySid
 		if p.Sticky != app.StickyCookie {
@@ -333,6 +334,12 @@ func (r *Router) Load() map[string]Load {
 // back by the ordinary way, to the instance with the fewest.
 func (r *Router) Shed(instance string, n int, cause app.Cause) int {
 	return r.tunnels.Shed(instance, n, cause)
+}
+
+// Expire lets the hour of a share of a version's sockets pass within so long, for
+// a drill that began at since; see tunnel.Set. It is called again and again.
+func (r *Router) Expire(k app.Key, share float64, since time.Time, within time.Duration) int {
+	return r.tunnels.Expire(k, share, since, within)
 }
 
 // busyWithin is how lately something must have come over a socket for it to

@@ -35,6 +35,7 @@ type Service struct {
 type Pool struct {
 	Affinity  bool
 	Sticky    app.Sticky // by what, where Affinity is on
+	Forget    float64    // the share of sessions, 0 to 1, that count for nothing: a drill
 	Target    int        // open requests and sockets that one instance is meant for; 0: nobody said
 	Sockets   app.Sockets
 	Instances []app.Instance

@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"holdfast/internal/tunnel"
 )
 
 // Session affinity: which instance a client belongs to. In this order:
@@ -19,6 +21,10 @@ import (
 //     the session's name where the client chose it. Equal routers come to the
 //     same, so that a session which another one began is found.
 //  4. Whoever carries least, as without affinity.
+//
+// A drill may have a share of the sessions forgotten: their requests go to whoever
+// carries least, as if there were no affinity, and belong where they did when the
+// drill is over.
 //
 // An instance that carries half as much again as it is meant for gets no new
 // sessions but those for which there is no better place.
@@ -42,13 +48,17 @@ const (
 // request.
 func (x *exchange) stick() bool {
 	now := time.Now()
-	x.pinned, x.reseal, x.learns = false, false, false
+	x.pinned, x.reseal, x.learns = tunnel.Chosen, false, false
 	if x.pool.sids != nil {
 		x.talk = listen(x.req.Method, x.req.URL.Path, x.req.URL.RawQuery)
 	}
 	if x.talk.sid != "" {
 		x.digest = digestOf(x.r.salt, x.pool.key, x.talk.sid)
+		if x.pool.forgets(x.digest) {
+			return x.pick()
+		}
 		if i := x.session(now); i >= 0 {
+			x.pinned = tunnel.BySid
 			x.hold(x.pool.ready[i])
 			return true
 		}
@@ -61,18 +71,24 @@ func (x *exchange) stick() bool {
 		return x.home()
 	}
 	ses, known := x.affinity(now)
-	if !known {
+	switch {
+	case !known:
 		if !x.home() {
 			return false
 		}
 		x.cookie = newSession()
-	} else {
+	case x.pool.forgets(ses.id):
+		if !x.pick() {
+			return false
+		}
+		x.cookie = ses
+	default:
 		begins := x.talk.begins || x.socket && x.talk.sid == ""
 		i := x.belongs(ses, begins)
 		if i < 0 {
 			return false
 		}
-		x.pinned = true
+		x.pinned = tunnel.ByCookie
 		x.cookie = ses
 		x.hold(x.pool.ready[i])
 	}
@@ -190,6 +206,12 @@ func settle(key [sessionBytes]byte, ids []string, all []carrier) int {
 		}
 	}
 	return rendezvous(key, ids, func(id string) bool { return out(all[index(id)]) || all[index(id)].load > least })
+}
+
+// forgets tells whether a drill has the pool forget where a cookie's or a long
+// polling's session belongs. It is the same session that is forgotten each time.
+func (p *pool) forgets(session [sessionBytes]byte) bool {
+	return p.forget > 0 && unit(mix(binary.BigEndian.Uint64(session[:]))) < p.forget
 }
 
 // overloaded tells whether an instance carries half as much again as it is

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"holdfast/internal/app"
+	"holdfast/internal/tunnel"
 )
 
 func someAddress(rng *rand.Rand) netip.Addr {
@@ -580,7 +581,7 @@ func TestStickInRandomWorlds(t *testing.T) {
 					t.Fatalf("seed %d, step %d: %s of %s is on %s", seed, step, sid, homes[sid], x.at.id)
 				}
 			case !ours && known && can(ses.instance) && !(begins && over(ses.instance) && calm) && kind != 3:
-				if x.at.id != ses.instance || !x.pinned {
+				if x.at.id != ses.instance || x.pinned != tunnel.ByCookie {
 					t.Fatalf("seed %d, step %d: the cookie says %s, the request is on %s", seed, step, ses.instance, x.at.id)
 				}
 			}
@@ -604,6 +605,47 @@ func TestStickInRandomWorlds(t *testing.T) {
 			for _, x := range both {
 				x.release()
 			}
+		}
+	}
+}
+
+// While a drill has sessions forgotten they are nobody's, and afterwards they are
+// where they were.
+func TestForgottenSessions(t *testing.T) {
+	f := newFront(t, Config{Secret: secret})
+	pool := Pool{Affinity: true}
+	all := f.serve(pool, engines("a", "b", "c")...)
+	pool.Instances = all
+	forget := func(share float64) {
+		pool.Forget = share
+		f.Set(routesTo(pool))
+	}
+	sids, cookies := map[string]bool{}, map[string]string{}
+	for range 30 {
+		sids[f.begin("4")] = true
+		res, home := f.get("/")
+		cookies[given(res, affinityCookie).Value] = home
+	}
+	lost := func() (n int) {
+		for sid := range sids {
+			if res, _ := f.get("/socket.io/?EIO=4&transport=polling&sid=" + sid); res.StatusCode != http.StatusOK {
+				n++
+			}
+		}
+		for c, home := range cookies {
+			if _, got := f.get("/", withCookie(affinityCookie, c)); got != home {
+				n++
+			}
+		}
+		return n
+	}
+	for _, c := range []struct {
+		share       float64
+		least, most int
+	}{{0, 0, 0}, {1, 20, 60}, {0.5, 5, 35}, {0, 0, 0}} {
+		forget(c.share)
+		if n := lost(); n < c.least || n > c.most {
+			t.Errorf("with %v forgotten %d of 60 sessions were elsewhere, want %d to %d", c.share, n, c.least, c.most)
 		}
 	}
 }

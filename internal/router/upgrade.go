@@ -310,7 +310,7 @@ func (x *exchange) handOver(client, conn net.Conn, hello []byte, extended bool) 
 		Key:      life.key,
 		Instance: life.instance,
 		Client:   life.field(fieldClient),
-		Pinned:   x.pinned,
+		Affinity: x.pinned,
 		Opened:   opened,
 		MaxAge:   policy.MaxAge,
 		Done:     life.done,

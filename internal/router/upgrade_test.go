@@ -128,7 +128,7 @@ func TestSocketKnowsItsAffinity(t *testing.T) {
 	_, res := dialSocket(t, f, nil)
 	dialSocket(t, f, &websocket.DialOptions{HTTPHeader: http.Header{"Cookie": {affinityCookie + "=" + given(res, affinityCookie).Value}}})
 	all := f.tunnels.Sockets(tunnel.Filter{})
-	if len(all) != 2 || all[0].Affinity != "" || all[1].Affinity != tunnel.AffinityCookie || all[0].Instance != all[1].Instance {
+	if len(all) != 2 || all[0].Affinity != tunnel.Chosen || all[1].Affinity != tunnel.ByCookie || all[0].Instance != all[1].Instance {
 		t.Errorf("Sockets = %+v, want the second one to come by its cookie", all)
 	}
 }

@@ -144,3 +144,53 @@ func BenchmarkBusy(b *testing.B) {
 		set.Busy("i1", time.Minute)
 	}
 }
+
+// The hour passes in ten seconds: for those that are there, as if they were of all
+// ages, and for who comes later after their ten seconds.
+func TestExpire(t *testing.T) {
+	live(t, func(t *testing.T, set *Set) {
+		const hour = 10 * time.Second
+		var all []*rig
+		for i := range 40 {
+			all = append(all, join(t, set, fmt.Sprint("socket-", i), 0))
+		}
+		time.Sleep(time.Minute)
+		since := time.Now()
+		pass := func(share float64) (n int) { return set.Expire(testKey, share, since, hour) }
+		if n := pass(1); n > 2 {
+			t.Errorf("%d sockets are over at once", n)
+		}
+		time.Sleep(hour / 2)
+		first := pass(1)
+		if first < 10 || first > 30 {
+			t.Errorf("%d of 40 are over after half of the time", first)
+		}
+		if n := pass(1) + set.Expire(app.Key{App: "other"}, 1, since, hour); n != 0 {
+			t.Errorf("%d were chosen twice, or of another version", n)
+		}
+		late := join(t, set, "late", 0)
+		time.Sleep(hour/2 + time.Millisecond)
+		pass(1)
+		for _, r := range all {
+			wantClose(t, "client", r.client, false, 1001, "deadline")
+		}
+		late.speak()
+		time.Sleep(hour)
+		if n := pass(1); n != 1 {
+			t.Errorf("%d are over, want the late one", n)
+		}
+		wantClose(t, "client", late.client, false, 1001, "deadline")
+	})
+}
+
+func TestExpireOfAShare(t *testing.T) {
+	live(t, func(t *testing.T, set *Set) {
+		for i := range 40 {
+			join(t, set, fmt.Sprint("socket-", i), 0)
+		}
+		time.Sleep(time.Minute)
+		if n := set.Expire(testKey, 0.25, time.Now().Add(-time.Minute), time.Second); n < 3 || n > 20 {
+			t.Errorf("%d of 40 are a quarter", n)
+		}
+	})
+}

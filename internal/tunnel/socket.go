@@ -139,7 +139,7 @@ type socket struct {
 	dead    bool      // leaving because the instance is gone
 	over    bool      // the connections are to be closed
 	changed bool      // both directions have to look again
-	pinned  bool      // Socket.Pinned; constant
+	pinned  Affinity  // Socket.Affinity; constant
 
 	// Guarded by set.mu.
 	due      entry   // in set.schedule, at the time of the next goodbye
@@ -162,7 +162,7 @@ func newSocket(set *Set, sock Socket) *socket {
 	s := &socket{
 		set: set, id: sock.ID, client: sock.Client, gone: sock.Done,
 		opened: set.clock.instant(sock.Opened),
-		calm:   true, pinned: sock.Pinned,
+		calm:   true, pinned: sock.Affinity,
 	}
 	s.ends[client].scan.fromClient = true
 	if sock.MaxAge > 0 {

@@ -31,7 +31,7 @@ type Status struct {
 	Key          app.Key
 	Instance     string
 	Client       string
-	Affinity     string // by what the client belongs to the instance: AffinityCookie, or "" where the router chose
+	Affinity     Affinity
 	Opened       time.Time
 	Deadline     time.Time     // zero: it may grow as old as it likes
 	Idle         time.Duration // since anything came from either end, to a tenth of a second
@@ -41,8 +41,17 @@ type Status struct {
 	Leaving      app.Cause // why it is ending; "" while it is not
 }
 
-// AffinityCookie is the Affinity of a client whose cookie decided.
-const AffinityCookie = "cookie"
+// Affinity is by what a client belongs to its instance.
+type Affinity uint8
+
+// The ways.
+const (
+	Chosen   Affinity = iota // the router chose
+	ByCookie                 // the client's cookie named it
+	BySid                    // it knows the client's session of long polling
+)
+
+func (a Affinity) String() string { return [...]string{"", "cookie", "sid"}[a] }
 
 // Sockets is a table of the open sockets that match, the oldest first. It waits
 // for the loops, which fill it in between their other work, a few hundred at a
@@ -115,14 +124,12 @@ func (s *Set) matching(f Filter) []*socket {
 func (s *socket) status(now instant) Status {
 	t := Status{
 		ID: s.id, Key: *s.key, Instance: s.pool.instance, Client: s.client,
+		Affinity:     s.pinned,
 		Opened:       s.set.clock.time(s.opened),
 		Deadline:     s.set.clock.time(s.deadline),
 		Idle:         max(0, time.Duration(now-instant(s.active.Load()))),
 		FromClient:   s.ends[client].scan.count.traffic(),
 		FromInstance: s.ends[instance].scan.count.traffic(),
-	}
-	if s.pinned {
-		t.Affinity = AffinityCookie
 	}
 	if s.careful != nil {
 		t.RoundTrip = s.careful.roundTrip

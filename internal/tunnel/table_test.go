@@ -14,7 +14,7 @@ import (
 func TestSockets(t *testing.T) {
 	t.Parallel()
 	onEach(t, func(t *testing.T, set world) {
-		a := realJoin(t, set, Socket{ID: "a", Instance: "i1", Client: "192.0.2.1", MaxAge: time.Hour, Pinned: true})
+		a := realJoin(t, set, Socket{ID: "a", Instance: "i1", Client: "192.0.2.1", MaxAge: time.Hour, Affinity: BySid})
 		b := realJoin(t, set, Socket{ID: "b", Instance: "i2", Client: "192.0.2.2"})
 		hello := frame(true, opText, true, []byte("hello"))
 		a.client.write(hello, hello[:8])
@@ -30,7 +30,7 @@ func TestSockets(t *testing.T) {
 			t.Fatalf("Sockets = %+v", table)
 		}
 		s := table[0]
-		if s.Affinity != AffinityCookie || table[1].Affinity != "" {
+		if s.Affinity.String() != "sid" || table[1].Affinity.String() != "" {
 			t.Errorf("Affinity = %q and %q", s.Affinity, table[1].Affinity)
 		}
 		if s.Key != testKey || s.Instance != "i1" || s.Client != "192.0.2.1" || s.Leaving != "" ||

@@ -27,9 +27,9 @@ import (
 type Socket struct {
 	ID       string // of the request that opened it, for logs
 	Key      app.Key
-	Instance string // id of the instance that answered 101
-	Client   string // the client's address
-	Pinned   bool   // the client's affinity cookie decided for that instance
+	Instance string   // id of the instance that answered 101
+	Client   string   // the client's address
+	Affinity Affinity // by what the client belongs to that instance
 	Opened   time.Time
 	MaxAge   time.Duration // it is said goodbye this long after Opened; 0 means never
 	Done     func(Ending)  // called exactly once, after both connections are closed; may be nil; must not block for long
