@@ -53,6 +53,7 @@ var outside = map[string][]string{
 	"appyaml":        {"github.com/goccy/go-yaml"},
 	"config":         {"github.com/goccy/go-yaml"},
 	"store":          {"go.etcd.io/bbolt"},
+	"certs":          {"github.com/caddyserver/certmagic", "github.com/mholt/acmez/v3", "go.uber.org/zap"},
 	"build":          {"github.com/bmatcuk/doublestar/v4", "github.com/Masterminds/semver/v3"},
 	"driver/process": {"github.com/containerd/cgroups/v3", "github.com/opencontainers/runtime-spec"},
 	"cli":            {"github.com/spf13/cobra", "github.com/fsnotify/fsnotify", "github.com/briandowns/spinner", "github.com/fatih/color"},

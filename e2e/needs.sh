@@ -9,6 +9,7 @@ wanted='
 /bin/bash:bash
 /usr/bin/chromium:chromium
 /usr/bin/gunicorn:gunicorn
+/usr/bin/pebble:pebble
 /usr/lib/python3/dist-packages/flask/__init__.py:python3-flask
 /usr/lib/python3/dist-packages/flask_sockets.py:python3-flask-sockets
 /usr/lib/python3/dist-packages/gevent/__init__.py:python3-gevent

@@ -1,7 +1,7 @@
-// Package certs knows which certificate a name gets: one from files, one that an
-// operator uploaded, or one that a local authority makes on the spot. It answers
-// handshakes and knows nothing of what is served under those names, but for what
-// it is told. Start at Set.Get, then names.go.
+// Package certs knows which certificate a name gets: one from files, one that is
+// obtained from a public authority, or one that a local authority makes on the
+// spot. It answers handshakes and knows nothing of what is served under those
+// names, but for what it is told. Start at Set.Get, then names.go and acme.go.
 package certs
 
 import (
@@ -9,14 +9,22 @@ import (
 	"crypto/tls"
 	"fmt"
 	"log/slog"
+	"net/http"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/mholt/acmez/v3"
+
+	"holdfast/internal/app"
 )
 
 // Config says where certificates come from. Its zero value has none.
 type Config struct {
 	Files []Files    // certificates that lie in files
+	ACME  ACME       // obtains certificates
 	Local *Authority // makes certificates for names of this machine; nil: nobody does
 	Log   *slog.Logger
 }
@@ -25,8 +33,9 @@ type Config struct {
 // called from several goroutines.
 type Set struct {
 	// Set by New, then constant.
-	cfg   Config
-	local *issued // nil: without a local authority
+	cfg    Config
+	local  *issued // nil: without a local authority
+	public *public // nil: without ACME
 
 	files atomic.Pointer[shelf]
 	read  []reading // owned by Run after New
@@ -40,6 +49,9 @@ func New(cfg Config) (*Set, error) {
 		if s.local, err = newIssued(cfg.Local); err != nil {
 			return nil, err
 		}
+	}
+	if cfg.ACME.Email != "" {
+		s.public = newPublic(cfg.ACME, cfg.Log)
 	}
 	for _, f := range cfg.Files {
 		r := reading{files: f}
@@ -61,30 +73,90 @@ func (s *Set) put() {
 	s.files.Store(newShelf(all))
 }
 
-// Get is for tls.Config: the certificate of the name that a client asks for.
-// What lies in files comes before what is made, as somebody wanted it so.
+// Entry tells of one certificate, or of a name that should have one.
+type Entry struct {
+	Names   []string
+	From    string    // file, acme
+	Until   time.Time // zero: there is none
+	Problem string    // why there is none, or no newer one
+	Next    time.Time // when it is tried again; zero: nobody knows, or nothing is wrong
+}
+
+// List tells of the certificates there are, but for those that a local authority
+// makes.
+func (s *Set) List() []Entry {
+	var all []Entry
+	for _, c := range s.files.Load().all {
+		all = append(all, Entry{Names: c.Leaf.DNSNames, From: "file", Until: c.Leaf.NotAfter})
+	}
+	if s.public != nil {
+		all = append(all, s.public.list()...)
+	}
+	return all
+}
+
+// Get is for tls.Config: the certificate of the name that a client asks for. One
+// that somebody gave us comes before one that we obtain, and that before one
+// that is made. It may have to be waited for.
 func (s *Set) Get(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	name := strings.ToLower(strings.TrimSuffix(hello.ServerName, "."))
-	if c := s.files.Load().find(hello, name, time.Now()); c != nil {
+	files := s.files.Load()
+	if c := files.find(hello, name, time.Now()); c != nil && !challenged(hello) {
 		return c, nil
+	}
+	err := fmt.Errorf("there is no certificate for %q", name)
+	if s.public != nil {
+		c, failed := s.public.get(hello, name)
+		if failed == nil {
+			return c, nil
+		}
+		err = failed
 	}
 	if s.local != nil {
 		return s.local.get(hello, name)
 	}
-	if c := s.files.Load().first; c != nil {
-		return c, nil // a wrong name, which clients explain better than no answer
+	if len(files.all) > 0 {
+		return files.all[0], nil // a wrong name, which clients explain better than no answer
 	}
-	return nil, fmt.Errorf("there is no certificate for %q", name)
+	s.cfg.Log.Debug("no certificate", "names", name, "err", err)
+	return nil, err
+}
+
+// challenged says whether an authority asks, and no client.
+func challenged(hello *tls.ClientHelloInfo) bool {
+	return slices.Equal(hello.SupportedProtos, []string{acmez.ACMETLS1Protocol})
+}
+
+// Challenge answers the questions of an authority that come as plain requests;
+// it is false for all others, which are not touched.
+func (s *Set) Challenge(w http.ResponseWriter, r *http.Request) bool {
+	return s.public != nil && s.public.challenge(w, r)
+}
+
+// Replace revokes the certificate of a name that was obtained, as after its key
+// was stolen, and obtains another, which is used from the next handshake on;
+// until then the old one is, better than none. It returns when that is done. A
+// name without such a certificate is app.ErrNotFound.
+func (s *Set) Replace(ctx context.Context, name string) error {
+	if s.public == nil {
+		return fmt.Errorf("certificate of %s: %w", name, app.ErrNotFound)
+	}
+	return s.public.replace(ctx, name)
 }
 
 // Covers says whether a host name has a certificate, or gets one as soon as
 // somebody asks: whether to lead its clients to TLS.
 func (s *Set) Covers(name string) bool {
-	return s.files.Load().covers(name) || s.local != nil && s.local.authority.signs(name)
+	return s.files.Load().covers(name) || s.public != nil && s.public.covers(name) || s.local != nil && s.local.authority.signs(name)
 }
 
 // Run looks after the certificates until ctx ends.
 func (s *Set) Run(ctx context.Context) error {
+	var looking sync.WaitGroup
+	defer looking.Wait()
+	if s.public != nil {
+		looking.Go(func() { s.public.run(ctx) })
+	}
 	tick := time.NewTicker(filesLook)
 	defer tick.Stop()
 	for {

@@ -3,6 +3,7 @@ package certs
 import (
 	"bytes"
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"net"
 	"os"
@@ -55,6 +56,19 @@ func (r *reading) look() (changed bool, err error) {
 	}
 	r.pair = &pair
 	return true, nil
+}
+
+// ReadRoots reads certificates, PEM, that vouch for others.
+func ReadRoots(name string) (*x509.CertPool, error) {
+	text, err := readFile(name)
+	if err != nil {
+		return nil, err
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("%s holds no certificate", name)
+	}
+	return roots, nil
 }
 
 func readFile(name string) ([]byte, error) {

@@ -10,16 +10,13 @@ import (
 // shelf finds certificates by the names in them. It never changes.
 type shelf struct {
 	byName map[string][]*tls.Certificate // lower case, *.DOMAIN for wildcards; the newest first
-	first  *tls.Certificate              // what was named first; nil when there is none
+	all    []*tls.Certificate            // in the order in which they were named
 }
 
 // newShelf takes certificates whose Leaf is parsed.
 func newShelf(all []*tls.Certificate) *shelf {
-	s := &shelf{byName: map[string][]*tls.Certificate{}}
+	s := &shelf{byName: map[string][]*tls.Certificate{}, all: all}
 	for _, c := range all {
-		if s.first == nil {
-			s.first = c
-		}
 		for _, name := range c.Leaf.DNSNames {
 			name = strings.ToLower(name)
 			s.byName[name] = append(s.byName[name], c)

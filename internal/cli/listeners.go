@@ -47,7 +47,7 @@ func openListeners(c config.Config) (all listeners, err error) {
 		}
 	}
 	if len(all.secure) > 0 && !speaksTLS(c) {
-		return all, &problem{what: "a listener for TLS was handed to us, and there is no certificate", next: "Name one and its key with tls-cert and tls-key, or leave FileDescriptorName=https out."}
+		return all, &problem{what: "a listener for TLS was handed to us, and there is no certificate", next: "Have them obtained with acme-email, or name one and its key with tls-cert and tls-key, or leave FileDescriptorName=https out."}
 	}
 	// Whoever hands over where requests arrive means all of it.
 	if len(all.plain)+len(all.secure) == 0 {
@@ -103,7 +103,7 @@ func (l *listeners) take(i int, h edge.Handed) error {
 }
 
 // speaksTLS says whether there is a certificate to be had.
-func speaksTLS(c config.Config) bool { return len(c.TLSCert) > 0 }
+func speaksTLS(c config.Config) bool { return len(c.TLSCert) > 0 || c.ACMEEmail != "" }
 
 func (l *listeners) close() error {
 	var errs []error

@@ -74,12 +74,20 @@ func newServer(c config.Config, open listeners, log *slog.Logger) (*server.Serve
 	if err := os.MkdirAll(c.Data, mode); err != nil {
 		return nil, &problem{what: fmt.Sprintf("the data directory cannot be made: %v", err), err: err, next: "Name another with --data=DIR."}
 	}
+	from, err := certificates(c)
+	if err != nil {
+		return nil, err
+	}
 	s, err := server.New(server.Config{
 		Data:          c.Data,
 		Plain:         open.plain,
 		TLS:           open.secure,
 		Admin:         open.admin,
-		Certs:         certificates(c),
+		Certs:         from,
+		Redirect:      c.Redirect,
+		HSTS:          c.HSTS,
+		Trusted:       c.TrustedProxies,
+		TrustedUnix:   c.TrustedUnix,
 		Domains:       c.Domains,
 		Region:        c.Region,
 		App:           c.Project,
@@ -106,9 +114,15 @@ func newServer(c config.Config, open listeners, log *slog.Logger) (*server.Serve
 }
 
 // certificates is where the certificates for TLS come from.
-func certificates(c config.Config) (from certs.Config) {
+func certificates(c config.Config) (from certs.Config, err error) {
+	from.ACME = certs.ACME{Email: c.ACMEEmail, CA: c.ACMECA, Hook: c.ACMEHook}
+	if c.ACMECARoot != "" {
+		if from.ACME.Roots, err = certs.ReadRoots(c.ACMECARoot); err != nil {
+			return from, &problem{what: err.Error(), err: err, next: "Name a file of certificates with acme-ca-root, or leave it out."}
+		}
+	}
 	for i, cert := range c.TLSCert {
 		from.Files = append(from.Files, certs.Files{Cert: cert, Key: c.TLSKey[i]})
 	}
-	return from
+	return from, nil
 }

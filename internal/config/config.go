@@ -8,6 +8,7 @@ package config
 
 import (
 	"log/slog"
+	"net/netip"
 	"time"
 )
 
@@ -18,13 +19,21 @@ type Config struct {
 	ListenTLS      []string // the same over TLS
 	TLSCert        []string // absolute paths of certificates with their chains, PEM
 	TLSKey         []string // of their keys, as many and in the same order
-	Admin          string   // host:port of the admin API
-	AdminPlain     bool     // Admin may be reached from other machines though it speaks plain HTTP
-	Domains        []string // base domains of the host names, lower case; at least one
-	Region         string   // REGION_ID of the host names
-	Project        string   // application that is meant when nobody names one; may be ""
-	User           string   // runs the apps, when we are root; "" is who we are
-	KeepInstances  bool     // a stop leaves the apps running for the successor
+	ACMEEmail      string   // whom the authority that gives certificates may write to; "" obtains none
+	ACMECA         string   // URL of its directory
+	ACMECARoot     string   // absolute path of certificates, PEM, that vouch for its server; "": whom the system trusts
+	ACMEHook       string   // absolute path of the program that writes DNS records; "" is none
+	Redirect       bool     // plain HTTP leads to TLS where a name has a certificate
+	HSTS           time.Duration
+	TrustedProxies []netip.Prefix // addresses whose word is taken for where a request comes from
+	TrustedUnix    bool           // who comes over a Unix socket is one of them
+	Admin          string         // host:port of the admin API
+	AdminPlain     bool           // Admin may be reached from other machines though it speaks plain HTTP
+	Domains        []string       // base domains of the host names, lower case; at least one
+	Region         string         // REGION_ID of the host names
+	Project        string         // application that is meant when nobody names one; may be ""
+	User           string         // runs the apps, when we are root; "" is who we are
+	KeepInstances  bool           // a stop leaves the apps running for the successor
 	StopWithin     time.Duration
 	Maintenance    Window
 	NearestRuntime bool   // build with the nearest version of a runtime that the machine lacks

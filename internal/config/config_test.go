@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -64,6 +65,7 @@ func TestDefaults(t *testing.T) {
 		Data: filepath.Join(here, "holdfast-data"), Listen: []string{"127.0.0.1:8080"}, Admin: "127.0.0.1:8079",
 		Domains: []string{"localhost"}, Region: "local", StopWithin: 45 * time.Second,
 		BuildsMax: 5e9, SourcesMax: 2e9, LogLevel: slog.LevelInfo, LogFormat: "text",
+		ACMECA: "https://acme-v02.api.letsencrypt.org/directory", Redirect: true,
 	}
 	got, values, err := config.Read(config.Input{})
 	if err != nil || !reflect.DeepEqual(got, want) {
@@ -142,6 +144,28 @@ func TestAddresses(t *testing.T) {
 	}
 }
 
+// Who has certificates obtained listens where the world does, unless told
+// otherwise.
+func TestDefaultsThatOthersImply(t *testing.T) {
+	in := config.Input{Flags: map[string][]string{"acme-email": {"ops@example.org"}, "trusted-proxies": {"10.1.2.3/8", "unix", "2001:db8::7"}}}
+	c, values, err := config.Read(in)
+	if err != nil || !slices.Equal(c.Listen, []string{":80"}) || !slices.Equal(c.ListenTLS, []string{":443"}) {
+		t.Errorf("Read() = %+v, %v", c, err)
+	}
+	if want := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8::7/128")}; !slices.Equal(c.TrustedProxies, want) || !c.TrustedUnix {
+		t.Errorf("trusted are %v, unix %v", c.TrustedProxies, c.TrustedUnix)
+	}
+	for i, s := range config.Settings() {
+		if values[i].Name != s.Name {
+			t.Fatalf("%s stands where %s should", values[i].Name, s.Name)
+		}
+	}
+	in.Flags["listen"] = []string{"127.0.0.1:8080"}
+	if c, _, err := config.Read(in); err != nil || !slices.Equal(c.Listen, []string{"127.0.0.1:8080"}) {
+		t.Errorf("what was said is %v, %v", c.Listen, err)
+	}
+}
+
 func TestRefusals(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
@@ -157,8 +181,17 @@ func TestRefusals(t *testing.T) {
 		{"file", "listen: none", `holdfast.yaml:1: listen="none": requests would arrive nowhere`},
 		{"file", "listen: [':80', ':80']", `":80" is there twice`},
 		{"file", "listen-tls: ':443'", `did you mean "listen_tls"?`},
-		{"file", "listen_tls: ':443'", `holdfast.yaml:1: listen_tls=":443": there is no certificate: name one`},
+		{"file", "listen_tls: ':443'", `holdfast.yaml:1: listen_tls=":443": there is no certificate: have them obtained`},
 		{"file", "tls_cert: nowhere.pem", `tls_cert="nowhere.pem": there is no such file`},
+		{"file", "acme_email: Ops <ops@example.org>", `it is no e-mail address`},
+		{"file", "acme_ca: http://example.org", `it is not the URL of an ACME directory`},
+		{"file", "acme_hook: config.go", `it cannot be run: make it executable`},
+		{"file", "{acme_email: a@example.org, listen_tls: none}", `acme_email="a@example.org": certificates would be obtained and not used`},
+		{"file", "{tls_cert: config.go, tls_key: config.go}", `the certificate would not be used`},
+		{"hsts", "1y", `it is not a duration: write it as in 8760h`},
+		{"hsts", "-1s", `it is out of bounds`},
+		{"trusted-proxies", "10.0.0.0/8,example.org", `"example.org" is neither an address nor a network`},
+		{"trusted-proxies", "::ffff:10.0.0.1", `is an IPv4 address in IPv6`},
 		{"file", "tls_cert: config.go", `there are 1 certificates and 0 keys`},
 		{"file", "listen:", `holdfast.yaml:1: listen: it has no value`},
 		{"file", "listen: {a: 1}", `listen: it takes a single value`},

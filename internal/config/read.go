@@ -83,9 +83,17 @@ func Read(in Input) (Config, []Value, error) {
 		return Config{}, nil, err
 	}
 	var c Config
-	var values []Value
-	for _, s := range Settings() {
+	settings := Settings()
+	values := make([]Value, len(settings))
+	// Those whose default depends on others come when the others are known.
+	for _, i := range slices.Concat(indices(settings, false), indices(settings, true)) {
+		s := settings[i]
 		now := said{text: s.Default, from: "default", err: Error{From: "the default", Key: s.Key()}}
+		if s.implied != nil {
+			if text := s.implied(c); text != "" {
+				now.text = text
+			}
+		}
 		if f, ok := file[s.Key()]; ok {
 			now = f
 		}
@@ -106,12 +114,22 @@ func Read(in Input) (Config, []Value, error) {
 			now.err.Text, now.err.What, now.err.Hint = now.text, wrong.what, wrong.hint
 			return Config{}, nil, &now.err
 		}
-		values = append(values, Value{Setting: s, Text: now.text, From: now.from})
+		values[i] = Value{Setting: s, Text: now.text, From: now.from}
 	}
 	if wrong := together(c, values); wrong != nil {
 		return Config{}, nil, wrong
 	}
 	return c, values, nil
+}
+
+// indices are where settings stand whose default depends on others, or does not.
+func indices(all []Setting, implied bool) (at []int) {
+	for i, s := range all {
+		if (s.implied != nil) == implied {
+			at = append(at, i)
+		}
+	}
+	return at
 }
 
 // others are the variables of ours that are no settings of the server, without

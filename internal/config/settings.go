@@ -14,6 +14,10 @@ type Setting struct {
 	Default string // as it would be written; may be ""
 	Meaning string // one sentence or two, with the unit and the bounds
 
+	// implied is the default where other settings have one of their own for this;
+	// "" where they do not.
+	implied func(c Config) string
+
 	many  bool                     // may be given several times, or as a list
 	shown func(text string) string // how it is printed, where that is not as it was written
 	set   func(c *Config, text string) *fault
@@ -51,12 +55,14 @@ func Settings() []Setting {
 		},
 		{
 			Name: "listen", Takes: "ADDRESS", Default: "127.0.0.1:8080", many: true,
-			Meaning: "Where requests arrive over plain HTTP. `:80` is port 80 of all addresses, of IPv4 and IPv6; port 0 takes a free one; `unix:/run/holdfast.sock` is a Unix socket; `none` is nowhere. Several are fine.",
+			Meaning: "Where requests arrive over plain HTTP. `:80` is port 80 of all addresses, of IPv4 and IPv6; port 0 takes a free one; `unix:/run/holdfast.sock` is a Unix socket; `none` is nowhere. Several are fine. With `acme-email` the default is `:80`.",
+			implied: withACME(":80"),
 			set:     several(func(c *Config) *[]string { return &c.Listen }, socketAddress),
 		},
 		{
 			Name: "listen-tls", Takes: "ADDRESS", Default: "none", many: true,
-			Meaning: "Where requests arrive over TLS, such as `:443`. It needs certificates: `tls-cert`.",
+			Meaning: "Where requests arrive over TLS, such as `:443`. It needs certificates: `acme-email` or `tls-cert`. With the former the default is `:443`.",
+			implied: withACME(":443"),
 			set:     several(func(c *Config) *[]string { return &c.ListenTLS }, socketAddress),
 		},
 		{
@@ -68,6 +74,41 @@ func Settings() []Setting {
 			Name: "tls-key", Takes: "FILE", Default: "", many: true,
 			Meaning: "Its key, PEM. As many as there are certificates, in the same order.",
 			set:     several(func(c *Config) *[]string { return &c.TLSKey }, file),
+		},
+		{
+			Name: "acme-email", Takes: "EMAIL", Default: "",
+			Meaning: "Obtain certificates for every host name that is served, and renew them, from an authority that may write to this address; naming one accepts its terms. Ports 80 and 443 of the names have to lead here, or there is `acme-hook`.",
+			set:     text(func(c *Config) *string { return &c.ACMEEmail }, email),
+		},
+		{
+			Name: "acme-ca", Takes: "URL", Default: "https://acme-v02.api.letsencrypt.org/directory",
+			Meaning: "The authority: the URL of its ACME directory.",
+			set:     text(func(c *Config) *string { return &c.ACMECA }, directory),
+		},
+		{
+			Name: "acme-ca-root", Takes: "FILE", Default: "",
+			Meaning: "Certificates, PEM, that vouch for the authority's own server, for one of your own. Without it: whom the system trusts.",
+			set:     text(func(c *Config) *string { return &c.ACMECARoot }, fileOrNone),
+		},
+		{
+			Name: "acme-hook", Takes: "FILE", Default: "",
+			Meaning: "A program that writes DNS records, so that one certificate is for all names below a base domain: `FILE present NAME VALUE` adds a TXT record and returns when it can be seen, `FILE cleanup NAME VALUE` removes it.",
+			set:     text(func(c *Config) *string { return &c.ACMEHook }, programOrNone),
+		},
+		{
+			Name: "redirect", Default: "true",
+			Meaning: "Lead plain HTTP to HTTPS, for names that have a certificate. `--redirect=false` serves them over both.",
+			set:     yesNo(func(c *Config) *bool { return &c.Redirect }),
+		},
+		{
+			Name: "hsts", Takes: "DURATION", Default: "0s",
+			Meaning: "Tell browsers over TLS to use nothing else for so long (Strict-Transport-Security), such as `8760h`; they cannot be told otherwise before. 0s tells them nothing.",
+			set:     hsts,
+		},
+		{
+			Name: "trusted-proxies", Takes: "ADDRESSES", Default: "none", many: true,
+			Meaning: "Addresses of proxies before this server, such as `10.0.0.0/8`, or `unix` for who comes over a Unix socket. Of them alone X-Forwarded-For, X-Forwarded-Proto and the PROXY protocol (versions 1 and 2) are believed.",
+			set:     proxies,
 		},
 		{
 			Name: "admin", Takes: "HOST:PORT", Default: "127.0.0.1:8079",
@@ -145,5 +186,15 @@ func Settings() []Setting {
 			Meaning: "text for people, json for machines.",
 			set:     oneOf(func(c *Config) *string { return &c.LogFormat }, FormatText, FormatJSON),
 		},
+	}
+}
+
+// withACME is a default that holds where certificates are obtained.
+func withACME(text string) func(Config) string {
+	return func(c Config) string {
+		if c.ACMEEmail == "" {
+			return ""
+		}
+		return text
 	}
 }

@@ -25,8 +25,12 @@ func together(c Config, values []Value) *Error {
 	switch {
 	case len(c.TLSCert) != len(c.TLSKey):
 		return about("tls-cert", fmt.Sprintf("there are %d certificates and %d keys", len(c.TLSCert), len(c.TLSKey)), "give each certificate its key, in the same order")
-	case len(c.ListenTLS) > 0 && len(c.TLSCert) == 0:
-		return about("listen-tls", "there is no certificate", "name one and its key with tls-cert and tls-key")
+	case len(c.ListenTLS) > 0 && len(c.TLSCert) == 0 && c.ACMEEmail == "":
+		return about("listen-tls", "there is no certificate", "have them obtained with acme-email, or name one and its key with tls-cert and tls-key")
+	case len(c.ListenTLS) == 0 && c.ACMEEmail != "":
+		return about("acme-email", "certificates would be obtained and not used", "name where TLS is spoken, as in listen-tls=:443")
+	case len(c.ListenTLS) == 0 && len(c.TLSCert) > 0:
+		return about("tls-cert", "the certificate would not be used", "name where TLS is spoken, as in listen-tls=:443")
 	case len(c.Listen)+len(c.ListenTLS) == 0:
 		return about("listen", "requests would arrive nowhere", "name an address, here or for listen-tls")
 	}

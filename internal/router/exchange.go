@@ -123,9 +123,10 @@ func (x *exchange) from(client, listener netip.Addr) {
 	x.origin.trace, x.trace = continueTrace(x.req.Header.Get(traceHeader), fresh, span)
 
 	x.client = client
+	x.believe()
 	x.origin.client = x.req.RemoteAddr
-	if client.IsValid() {
-		x.origin.client = client.String()
+	if x.client.IsValid() {
+		x.origin.client = x.client.String()
 	}
 	if listener.IsValid() {
 		x.origin.listener = listener.String()
@@ -326,6 +327,9 @@ func (x *exchange) splitCookie() (value string) {
 // platform adds to an app's answer what the platform has to say, its cookies,
 // and takes out what only the platform may say.
 func (x *exchange) platform(status int, h http.Header) {
+	if x.secure && x.r.hsts != "" && h[strictTransport] == nil {
+		h[strictTransport] = []string{x.r.hsts} // an app may say more, or less
+	}
 	split := x.byLot && x.drawn == app.ByCookie
 	if x.pool.cookie {
 		dropCookie(h, affinityCookie)

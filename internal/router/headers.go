@@ -11,7 +11,9 @@ import (
 const (
 	traceHeader = "X-Cloud-Trace-Context"
 	forwarded   = "X-Forwarded-For"
-	via         = "1.1 holdfast" // RFC 9110, 7.6.3: a gateway must say so towards the instance
+
+	strictTransport = "Strict-Transport-Security"
+	via             = "1.1 holdfast" // RFC 9110, 7.6.3: a gateway must say so towards the instance
 )
 
 // platformNames are headers that only the platform may say to an app. A client

@@ -38,6 +38,20 @@ type Config struct {
 	// Without one a random one is made, and cookies end with the process.
 	Secret []byte
 
+	// Secure says at which authority, HOST or HOST:PORT, a host's clients are to
+	// use TLS; ok is false where they need not. Plain requests are led there. nil:
+	// none are.
+	Secure func(host string) (authority string, ok bool)
+
+	// HSTS is for how long clients are told over TLS to use nothing else; 0 tells
+	// them nothing.
+	HSTS time.Duration
+
+	// Trusted are the addresses of proxies that are believed about who comes
+	// through them; TrustedUnix says that whoever comes over a Unix socket is one.
+	Trusted     []netip.Prefix
+	TrustedUnix bool
+
 	Access *slog.Logger // one record per request, and one per socket at its end; nil: none
 	Log    *slog.Logger // nil: none
 
@@ -77,6 +91,7 @@ type Router struct {
 	cfg       Config
 	access    slog.Handler
 	names     names
+	hsts      string // value of Strict-Transport-Security; "" for none
 	sealer    sealer
 	salt      [sessionBytes]byte // for what clients are placed by
 	tunnels   *tunnel.Set
@@ -196,6 +211,9 @@ func New(cfg Config, tunnels *tunnel.Set) *Router {
 		turns:   map[app.Key]*atomic.Uint64{},
 		sids:    map[app.Key]*sids{},
 		salt:    newSalt(cfg.Secret),
+	}
+	if cfg.HSTS > 0 {
+		r.hsts = fmt.Sprintf("max-age=%d", int64(cfg.HSTS/time.Second))
 	}
 	for _, d := range cfg.Domains {
 		if d = strings.ToLower(strings.Trim(d, ".")); d != "" {
@@ -387,7 +405,12 @@ func (r *Router) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	case req.RequestURI == "*":
 		x.asterisk()
 		return
-	case !x.find():
+	}
+	if to := x.elsewhere(); to != "" {
+		x.redirect(to)
+		return
+	}
+	if !x.find() {
 		x.refuse(http.StatusNotFound, r.hostsServed())
 		return
 	}

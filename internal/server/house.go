@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"io"
-	"net"
 	"os"
 	"time"
 
@@ -47,14 +46,10 @@ func (h house) listeners() (all []admin.Listener) {
 // so the port is that of TLS.
 func (h house) Place() googleapi.Place {
 	p := googleapi.Place{Domain: h.cfg.Domains[0], Region: h.cfg.Region, Project: h.cfg.App}
-	usual := map[string]string{"http": "80", "https": "443"}
-	for _, l := range h.listeners() {
-		if _, port, err := net.SplitHostPort(l.Addr); err == nil && usual[l.Name] != "" {
-			if port != usual[l.Name] {
-				p.Port = ":" + port
-			}
-			break
-		}
+	if len(h.cfg.TLS) > 0 {
+		p.Port = portSuffix("https", h.cfg.TLS[0].Addr())
+	} else {
+		p.Port = portSuffix("http", h.cfg.Plain[0].Addr())
 	}
 	return p
 }

@@ -13,6 +13,7 @@ import (
 	"math"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -49,19 +50,23 @@ const (
 
 // Config is what a server is told once.
 type Config struct {
-	Data    string              // directory of everything this server keeps; made when absent
-	Plain   []net.Listener      // where requests arrive over plain HTTP; owned by the server from New on
-	TLS     []net.Listener      // where they arrive over TLS, as plain listeners; owned too. One at least of both
-	Certs   certs.Config        // where the certificates for TLS come from
-	Domains []string            // base domains of the host names
-	Region  string              // REGION_ID of the host names
-	App     string              // the project, and the service of it, that hosts
-	Service string              // lead to which name none, such as localhost
-	User    string              // runs the instances, when we are root; "" is who we are
-	Keeper  []string            // the command that keeps one instance
-	Redis   string              // leads apps with a bus to this Redis; "": to a bus of ours
-	Events  func(control.Event) // told of every change of an instance; must not block
-	Log     *slog.Logger
+	Data        string         // directory of everything this server keeps; made when absent
+	Plain       []net.Listener // where requests arrive over plain HTTP; owned by the server from New on
+	TLS         []net.Listener // where they arrive over TLS, as plain listeners; owned too. One at least of both
+	Certs       certs.Config   // where the certificates for TLS come from; what is served is filled in
+	Redirect    bool           // plain HTTP leads to TLS where a name has a certificate
+	HSTS        time.Duration  // see router.Config; so for the following two
+	Trusted     []netip.Prefix
+	TrustedUnix bool
+	Domains     []string            // base domains of the host names
+	Region      string              // REGION_ID of the host names
+	App         string              // the project, and the service of it, that hosts
+	Service     string              // lead to which name none, such as localhost
+	User        string              // runs the instances, when we are root; "" is who we are
+	Keeper      []string            // the command that keeps one instance
+	Redis       string              // leads apps with a bus to this Redis; "": to a bus of ours
+	Events      func(control.Event) // told of every change of an instance; must not block
+	Log         *slog.Logger
 
 	// Admin is where operators arrive; owned by the server from New on. Without
 	// one, as for `run`, nobody does, and what was asked for ends with us.
@@ -132,22 +137,25 @@ func New(cfg Config) (_ *Server, err error) {
 			log:        cfg.Log.With("room", "server"),
 		}
 	}
-	cfg.Certs.Log = cfg.Log.With("room", "certs")
-	if s.certs, err = certs.New(cfg.Certs); err != nil {
-		return nil, err
-	}
 	if s.access, err = logs.Create(filepath.Join(cfg.Data, "logs", "requests.log"), logs.Limit{}); err != nil {
 		return nil, err
 	}
 	s.tunnels = tunnel.New(tunnel.Config{}, cfg.Log.With("room", "tunnel"))
 	s.router = router.New(router.Config{
-		Domains: cfg.Domains,
-		Region:  cfg.Region,
-		Secret:  secret,
-		Sockets: socketsMax(),
-		Access:  slog.New(slog.NewJSONHandler(s.access, nil)),
-		Log:     cfg.Log.With("room", "router"),
+		Domains:     cfg.Domains,
+		Region:      cfg.Region,
+		Secret:      secret,
+		Sockets:     socketsMax(),
+		Secure:      s.secureAt(),
+		HSTS:        cfg.HSTS,
+		Trusted:     cfg.Trusted,
+		TrustedUnix: cfg.TrustedUnix,
+		Access:      slog.New(slog.NewJSONHandler(s.access, nil)),
+		Log:         cfg.Log.With("room", "router"),
 	}, s.tunnels)
+	if err = s.openCerts(); err != nil {
+		return nil, err
+	}
 	settings := control.Config{
 		App:         cfg.App,
 		Service:     cfg.Service,
@@ -247,7 +255,7 @@ func (s *Server) Run(ctx, hurry context.Context) error {
 // told that an app which runs is not here.
 func (s *Server) serveFront(ctx context.Context) error {
 	all := slices.Clone(s.cfg.Plain)
-	spoken := edge.TLSConfig(s.certs.Get)
+	spoken := edge.TLSConfig(s.certs.Get, s.cfg.Certs.ACME.Protocols()...)
 	for _, l := range s.cfg.TLS {
 		all = append(all, edge.TLS(l, spoken, tunnel.TLSBase))
 	}
@@ -260,7 +268,7 @@ func (s *Server) serveFront(ctx context.Context) error {
 		}
 		return errors.Join(errs...)
 	}
-	return edge.Serve(ctx, all, s.router, goodbyeTime, s.cfg.Log.With("room", "edge"))
+	return edge.Serve(ctx, all, front{s.router, s.certs}, goodbyeTime, s.cfg.Log.With("room", "edge"))
 }
 
 // stop is the order of goodbyes: sockets and requests first, while the app
