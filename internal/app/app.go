@@ -247,7 +247,28 @@ type Application struct {
 	Firewall  []FirewallRule // by priority, each once; the first that matches decides, and none allows
 	Domains   []string       // host names besides its own, sorted: exact, or *.DOMAIN for all one name below
 	CreatedAt time.Time
+
+	Certificates []Certificate     `json:",omitempty"` // that were uploaded for its names, by id
+	Secured      map[string]string `json:",omitempty"` // the id of the certificate that a mapped name was given; any other name gets the best there is for it
+	Debugged     []string          `json:",omitempty"` // ids of instances that somebody looks into: they stay as they are
 }
+
+// Certificate is one that was uploaded, with its key.
+type Certificate struct {
+	ID    string    // a number, as Google's are
+	Name  string    // for people
+	Chain string    // PEM: the certificate, then those it stands on
+	Key   Secret    // PEM
+	Names []string  // what it is for, in lower case, as it says itself
+	Until time.Time // when it expires
+}
+
+// Secret is text that is kept and never printed: every form of it but the
+// stored one says only that there is one.
+type Secret string
+
+func (s Secret) String() string   { return "(secret)" }
+func (s Secret) GoString() string { return `"(secret)"` }
 
 // FirewallRule lets clients in or keeps them out.
 type FirewallRule struct {

@@ -2,6 +2,7 @@ package googleapi
 
 import (
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -38,12 +39,23 @@ type wireRecord struct {
 // a * for its first part at most.
 var domainShape = regexp.MustCompile(`^(\*\.)?([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?$`)
 
-func (d *door) mapping(project, domain string) wireMapping {
-	return wireMapping{
-		Name: "apps/" + project + "/domainMappings/" + domain, ID: domain,
-		Records: []wireRecord{{Name: strings.TrimPrefix(domain, "*."), Type: "CNAME", Data: project + "." + d.House.Place().Domain + "."}},
+func (d *door) mapping(a app.Application, domain string) wireMapping {
+	w := wireMapping{
+		Name: "apps/" + a.ID + "/domainMappings/" + domain, ID: domain, SSL: wireSSL{Management: managedByUs},
+		Records: []wireRecord{{Name: strings.TrimPrefix(domain, "*."), Type: "CNAME", Data: a.ID + "." + d.House.Place().Domain + "."}},
 	}
+	if id := a.Secured[domain]; id != "" {
+		w.SSL = wireSSL{CertificateID: id, Management: managedByOperators}
+	}
+	return w
 }
+
+// How a mapped name comes by its certificate: Holdfast finds the best one that it
+// has or can obtain, or an operator has said which.
+const (
+	managedByUs        = "AUTOMATIC"
+	managedByOperators = "MANUAL"
+)
 
 // domain reads a name that may be mapped.
 func (d *door) domain(project, text string) (string, error) {
@@ -63,11 +75,33 @@ func (d *door) domain(project, text string) (string, error) {
 	return name, nil
 }
 
-// check refuses certificates that are not there.
-func (w wireMapping) check() error {
-	if w.SSL.CertificateID != "" {
-		return unsupported("certificates of domain mappings", "Map the domain without --certificate-id")
+// secure gives a mapped name the certificate that is named, or none of its own.
+// One that the application does not have, or that is for other names, is refused.
+func (w wireSSL) secure(a *app.Application, domain string) error {
+	const field = "domainMapping.sslSettings."
+	switch w.Management {
+	case "", "SSL_MANAGEMENT_TYPE_UNSPECIFIED", managedByUs, managedByOperators:
+	default:
+		return wrong(field+"sslManagementType", "%s: want %s or %s", shown(w.Management), managedByUs, managedByOperators)
 	}
+	secured := maps.Clone(a.Secured)
+	delete(secured, domain)
+	if w.CertificateID != "" {
+		i := slices.IndexFunc(a.Certificates, func(c app.Certificate) bool { return c.ID == w.CertificateID })
+		switch {
+		case w.Management == managedByUs:
+			return wrong(field+"certificateId", "a certificate is named, and sslManagementType is %s: want one of them", managedByUs)
+		case i < 0:
+			return wrong(field+"certificateId", "there is no certificate %s; gcloud app ssl-certificates list shows those there are", shown(w.CertificateID))
+		case !covers(a.Certificates[i], domain):
+			return wrong(field+"certificateId", "certificate %s is for %s, not for %s", w.CertificateID, strings.Join(a.Certificates[i].Names, ", "), domain)
+		}
+		if secured == nil {
+			secured = map[string]string{}
+		}
+		secured[domain] = w.CertificateID
+	}
+	a.Secured = secured
 	return nil
 }
 
@@ -80,7 +114,7 @@ func (d *door) listMappings(c *call) (any, error) {
 		Mappings []wireMapping `json:"domainMappings,omitempty"`
 	}{}
 	for _, domain := range a.Domains {
-		answer.Mappings = append(answer.Mappings, d.mapping(a.ID, domain))
+		answer.Mappings = append(answer.Mappings, d.mapping(a, domain))
 	}
 	return answer, nil
 }
@@ -103,7 +137,7 @@ func (d *door) getMapping(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return d.mapping(a.ID, domain), nil
+	return d.mapping(a, domain), nil
 }
 
 func (d *door) createMapping(c *call) (any, error) {
@@ -115,42 +149,57 @@ func (d *door) createMapping(c *call) (any, error) {
 	if _, err := c.body(&w); err != nil {
 		return nil, err
 	}
-	if err := w.check(); err != nil {
-		return nil, err
-	}
 	domain, err := d.domain(a.ID, w.ID)
 	if err != nil {
 		return nil, err
 	}
-	return d.setMapping(c, a.ID, domain, "DomainMappings.CreateDomainMapping", func(all []string, i int, there bool) ([]string, error) {
+	return d.setMapping(c, a.ID, domain, "CreateDomainMapping", func(a *app.Application) error {
+		i, there := slices.BinarySearch(a.Domains, domain)
 		switch {
 		case there:
-			return nil, fmt.Errorf("domain mapping %s: %w", domain, app.ErrExists)
-		case len(all) >= domainsMax:
-			return nil, fmt.Errorf("there are %d domain mappings, which is the most: %w", domainsMax, app.ErrInvalid)
+			return fmt.Errorf("domain mapping %s: %w", domain, app.ErrExists)
+		case len(a.Domains) >= domainsMax:
+			return fmt.Errorf("there are %d domain mappings, which is the most: %w", domainsMax, app.ErrInvalid)
 		}
-		return slices.Insert(all, i, domain), nil
+		a.Domains = slices.Insert(slices.Clone(a.Domains), i, domain)
+		return w.SSL.secure(a, domain)
 	})
 }
 
+// patchMapping changes which certificate a mapped name gets. What the mask names
+// and the body lacks is cleared.
 func (d *door) patchMapping(c *call) (any, error) {
 	a, domain, err := d.theMapping(c)
 	if err != nil {
 		return nil, err
 	}
 	var w wireMapping
-	if _, err := c.body(&w); err != nil {
+	names, err := c.body(&w)
+	if err != nil {
 		return nil, err
 	}
-	if err := w.check(); err != nil {
-		return nil, err
+	masks := c.masks()
+	if len(masks) == 0 {
+		masks = slices.Sorted(maps.Keys(names))
 	}
-	for _, m := range c.masks() {
-		if !strings.HasPrefix(m, "sslSettings") {
+	change := false
+	for _, m := range masks {
+		switch m {
+		case "sslSettings", "sslSettings.certificateId", "sslSettings.sslManagementType":
+			change = true
+		default:
 			return nil, wrong("updateMask", "%s cannot be changed", shown(m))
 		}
 	}
-	return d.done(c, "DomainMappings.UpdateDomainMapping", "apps/"+a.ID+"/domainMappings/"+domain, typed(c.prefix()+"DomainMapping", d.mapping(a.ID, domain))), nil
+	return d.setMapping(c, a.ID, domain, "UpdateDomainMapping", func(a *app.Application) error {
+		if _, there := slices.BinarySearch(a.Domains, domain); !there {
+			return fmt.Errorf("domain mapping %s: %w", domain, app.ErrNotFound)
+		}
+		if !change {
+			return nil
+		}
+		return w.SSL.secure(a, domain)
+	})
 }
 
 func (d *door) deleteMapping(c *call) (any, error) {
@@ -158,35 +207,34 @@ func (d *door) deleteMapping(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return d.setMapping(c, a.ID, domain, "DomainMappings.DeleteDomainMapping", func(all []string, i int, there bool) ([]string, error) {
+	return d.setMapping(c, a.ID, domain, "DeleteDomainMapping", func(a *app.Application) error {
+		i, there := slices.BinarySearch(a.Domains, domain)
 		if !there {
-			return nil, fmt.Errorf("domain mapping %s: %w", domain, app.ErrNotFound)
+			return fmt.Errorf("domain mapping %s: %w", domain, app.ErrNotFound)
 		}
-		return slices.Delete(all, i, i+1), nil
+		a.Domains = slices.Delete(slices.Clone(a.Domains), i, i+1)
+		return wireSSL{}.secure(a, domain)
 	})
 }
 
-// setMapping changes the mapped names in one transaction, and answers with an
+// setMapping changes one mapped name in one transaction, and answers with an
 // operation whose response gcloud prints.
-func (d *door) setMapping(c *call, project, domain, method string, change func(all []string, i int, there bool) ([]string, error)) (any, error) {
+func (d *door) setMapping(c *call, project, domain, method string, change func(a *app.Application) error) (any, error) {
+	var now app.Application
 	o, err := d.Control.ChangeApplication(project, c.by, func(a *app.Application) error {
-		all := slices.Clone(a.Domains)
-		i, there := slices.BinarySearch(all, domain)
-		all, err := change(all, i, there)
-		if err == nil {
-			a.Domains = all
-		}
+		err := change(a)
+		now = *a
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
 	d.wait(c, o, quickWait) // until it leads there
-	response := typed(c.prefix()+"DomainMapping", d.mapping(project, domain))
-	if strings.Contains(method, "Delete") {
-		response = empty()
+	response := empty()
+	if slices.Contains(now.Domains, domain) {
+		response = typed(c.prefix()+"DomainMapping", d.mapping(now, domain))
 	}
-	return d.done(c, method, "apps/"+project+"/domainMappings/"+domain, response), nil
+	return d.done(c, "DomainMappings."+method, "apps/"+project+"/domainMappings/"+domain, response), nil
 }
 
 // listAuthorized lists the domains that are known here: all are verified.

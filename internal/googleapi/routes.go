@@ -31,6 +31,7 @@ func (d *door) table() []route {
 		instance  = instances + "/{instance}"
 		rules     = apps + "/firewall/ingressRules"
 		mappings  = apps + "/domainMappings"
+		certs     = apps + "/authorizedCertificates"
 		objects   = "storage/v1/b/{bucket}/o"
 		api       = "v1/projects/{project}/services/{api}"
 	)
@@ -70,6 +71,11 @@ func (d *door) table() []route {
 		{method: "PATCH", pattern: mappings + "/{domain}", needs: auth.Admin, do: d.patchMapping},
 		{method: "DELETE", pattern: mappings + "/{domain}", needs: auth.Admin, do: d.deleteMapping},
 		{method: "GET", pattern: apps + "/authorizedDomains", do: d.listAuthorized},
+		{method: "GET", pattern: certs, do: d.listCertificates},
+		{method: "POST", pattern: certs, needs: auth.Admin, do: d.createCertificate},
+		{method: "GET", pattern: certs + "/{certificate}", do: d.getCertificate},
+		{method: "PATCH", pattern: certs + "/{certificate}", needs: auth.Admin, do: d.patchCertificate},
+		{method: "DELETE", pattern: certs + "/{certificate}", needs: auth.Admin, do: d.deleteCertificate},
 
 		{method: "GET", pattern: "storage/v1/b/{bucket}", do: d.getBucket},
 		{method: "GET", pattern: objects, do: d.listObjects},
@@ -194,8 +200,6 @@ func refusedPath(parts []string) error {
 		return unsupported("index.yaml", "It has no Datastore: its indexes belong to the database that the app uses")
 	case at(0) == "v1" && at(1) == "projects" && (at(3) == "builds" || at(5) == "builds"), at(0) == "v1" && at(1) == "operations":
 		return unsupported("builds in Cloud Build", "The server builds by itself: deploy without --image-url, and leave app/trigger_build_server_side unset or true")
-	case at(0) == "v1" && at(1) == "apps" && at(3) == "authorizedCertificates":
-		return unsupported("SSL certificates by App Engine's API", "Have what stands before the server end TLS, with its own certificates")
 	case at(0) == "compute":
 		return unsupported("SSH into instances", "They are processes of the server's machine: log in there, and see holdfast instances list and holdfast logs")
 	}
