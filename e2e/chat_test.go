@@ -86,12 +86,12 @@ const (
 	logOf      = `document.querySelector("#log").textContent`
 )
 
-// Two tabs chat. Their instance is killed; both say so, and are back within
+// Two tabs chat on the only instance. It is killed; both say so, and are back within
 // two seconds of its successor being ready.
 func TestChatSurvivesItsInstance(t *testing.T) {
 	t.Parallel()
 	b := browser(t)
-	h := start(t, "../examples/chat")
+	h := start(t, "../examples/chat", "--instances=1")
 	tabs := []context.Context{tab(t, b, h.url), tab(t, b, h.url)}
 	for _, ctx := range tabs {
 		eventually(t, "the page is connected", func() bool { return eval(t, ctx, stateOf) == "open" })

@@ -32,7 +32,7 @@ const identity = {
   since: new Date().toISOString(),
 };
 
-const history = [];     // at most HISTORY_MAX, oldest first
+const history = [];     // at most HISTORY_MAX, oldest first, of all instances
 const seen = new Map(); // id → message, at most SEEN_MAX, oldest first
 const elsewhere = new Map(); // instance → { names, count, at }: who is on the others
 let stopping = false;
@@ -90,6 +90,7 @@ function say(socket, id, words) {
 function hear(message) {
   if (seen.has(message.id)) return;
   history.push(message);
+  history.sort((a, b) => (a.at < b.at ? -1 : 1)); // nearly always is; not so what another instance tells later
   if (history.length > HISTORY_MAX) history.shift();
   seen.set(message.id, message);
   if (seen.size > SEEN_MAX) seen.delete(seen.keys().next().value);
@@ -156,6 +157,10 @@ async function connectBus() {
   io.adapter(createAdapter(publisher, subscriber, { key: `${REDIS_PREFIX}chat` }));
 
   io.on("said", hear);
+  io.on("exchange", (recent, answer) => {
+    recent.forEach(hear);
+    answer(history);
+  });
   io.on("people", (instance, people) => {
     const known = elsewhere.has(instance);
     elsewhere.set(instance, { ...people, at: Date.now() });
@@ -166,6 +171,21 @@ async function connectBus() {
     for (const [instance, { at }] of elsewhere) if (Date.now() - at > GONE_MS) elsewhere.delete(instance);
     peopleChanged();
   }, GONE_MS / 3).unref();
+
+  for (const client of [publisher, subscriber]) client.on("ready", exchange);
+  exchange();
+}
+
+// exchange brings all instances to the same messages. One that begins, or was
+// away from the bus, tells what it heard lately and asks for the same.
+async function exchange() {
+  try {
+    const answers = await io.serverSideEmitWithAck("exchange", history);
+    answers.flat().forEach(hear);
+  } catch (err) {
+    (err.responses ?? []).flat().forEach(hear); // one of them did not answer in time
+    console.error(`bus: not everybody answered: ${err.message}`);
+  }
 }
 
 function text(v) {

@@ -1,8 +1,9 @@
 """A chat over WebSockets with Flask and Flask-Sockets, under gunicorn.
 
-It has the shape of App Engine's own WebSockets sample: one file, one socket
-route, the people kept in the memory of one process. wire.py holds what
-Flask-Sockets needs to work with today's Werkzeug. Start reading at chat().
+It has the shape of App Engine's own WebSockets sample: one socket route, the
+people of an instance kept in the memory of its one process. bus.py carries what
+is said between instances, wire.py holds what Flask-Sockets needs to work with
+today's Werkzeug. Start reading at chat(), then heard().
 """
 
 import collections
@@ -11,6 +12,7 @@ import json
 import logging
 import os
 import signal
+import time
 import uuid
 
 import gevent
@@ -18,6 +20,7 @@ from flask import Flask, render_template
 from gevent.queue import Empty, Full, Queue
 from geventwebsocket.exceptions import WebSocketError
 
+import bus
 import wire
 
 HISTORY_MAX = 100  # messages a newcomer sees
@@ -32,6 +35,8 @@ TICK_SECONDS = 10  # lets a page notice a connection that died silently
 PEOPLE_SECONDS = 0.2  # many who come at once are told of at once
 HELLO_SECONDS = 10  # a page says its name at once
 WRITE_SECONDS = 10  # a reader that takes nothing for so long is gone
+BEAT_SECONDS = 5  # an instance tells the others so often who is there
+GONE_SECONDS = 15  # one that says nothing for so long is gone
 
 app = Flask(__name__)
 sockets = wire.Sockets(app)
@@ -51,10 +56,13 @@ IDENTITY = {
 }
 
 # All greenlets run in one thread and change over only where they wait. Nothing
-# between two waits needs a lock: put_nowait, send() and say() below never wait.
+# between two waits needs a lock: put_nowait, send() and hear() below never wait,
+# and what does is shared.publish() alone.
 people = set()
-history = collections.deque(maxlen=HISTORY_MAX)
+elsewhere = {}  # instance to who is there: {"names", "count", "at"}
+history = []  # at most HISTORY_MAX, oldest first, of all instances
 seen = collections.OrderedDict()  # message id to message
+owing = False  # something was said that the other instances did not hear
 stopping = False
 telling = False  # tell_people() is on its way
 
@@ -111,23 +119,33 @@ def tell_people():
     """Tells everybody soon who is here; calls meanwhile are one with this."""
     global telling
 
-    def tell():
+    def soon():
         global telling
         telling = False
         everybody(type="people", **who())
+        tell(people=here())
 
     if not telling:
         telling = True
-        gevent.spawn_later(PEOPLE_SECONDS, tell)
+        gevent.spawn_later(PEOPLE_SECONDS, soon)
+
+
+def here():
+    """Who is on this instance."""
+    return {"names": [p.name for p in list(people)[:NAMES_MAX]], "count": len(people)}
 
 
 def who():
-    return {"names": sorted(p.name for p in list(people)[:NAMES_MAX]), "count": len(people)}
+    """Who is on any, as far as the others said so."""
+    everywhere = [here(), *elsewhere.values()]
+    names = [name for there in everywhere for name in there["names"]]
+    return {"names": sorted(names[:NAMES_MAX]), "count": sum(there["count"] for there in everywhere)}
 
 
 def say(person, id, text):
     """Tells everybody, unless the message is known: then its sender alone, who
     asks again because it did not hear the first answer."""
+    global owing
     text = text.strip()
     if not id or len(id) > ID_MAX:
         return person.send(type="refused", id=id, why="a message needs an id of at most 80 characters")
@@ -138,11 +156,66 @@ def say(person, id, text):
     if id in seen:
         return person.send(type="message", message=seen[id])
     message = {"id": id, "name": person.name, "text": text, "at": now()}
-    history.append(message)
-    seen[id] = message
+    # Every instance hears it from the bus, this one too: so all have the same
+    # order, and what a page sees as sent is known wherever it may come back to.
+    if shared is None:
+        hear(message)
+    elif not tell(said=message):
+        hear(message)  # who is here, at least; the others by the next exchange
+        owing = True
+
+
+def hear(message):
+    """Remembers and shows a message, once."""
+    if message["id"] in seen:
+        return
+    seen[message["id"]] = message
     if len(seen) > SEEN_MAX:
         seen.popitem(last=False)
+    history.append(message)
+    history.sort(key=lambda m: m["at"])  # nearly always is; not so what another instance tells later
+    del history[:-HISTORY_MAX]
     everybody(type="message", message=message)
+
+
+def tell(**envelope):
+    """Tells every instance, this one too, and how many heard it."""
+    return shared.publish({"from": IDENTITY["instance"], **envelope}) if shared else 0
+
+
+def exchange():
+    """Tells what was heard here lately and asks for the same: so an instance
+    that begins, or was away from the bus, and the others come to the same."""
+    global owing
+    owing = False
+    tell(ask=True, recent=history, people=here())
+
+
+def heard(envelope):
+    """What an instance told. It may have been this one."""
+    if "said" in envelope:
+        hear(envelope["said"])
+    if envelope["from"] == IDENTITY["instance"]:
+        return
+    for message in envelope.get("recent", []):
+        hear(message)
+    if "people" in envelope:
+        elsewhere[envelope["from"]] = {**envelope["people"], "at": time.monotonic()}
+        everybody(type="people", **who())
+    if envelope.get("ask"):
+        tell(recent=history, people=here())
+
+
+def beat():
+    """Says again and again who is here, and forgets instances that do not."""
+    while True:
+        gevent.sleep(BEAT_SECONDS)
+        gone = [i for i, there in elsewhere.items() if time.monotonic() - there["at"] > GONE_SECONDS]
+        for instance in gone:
+            del elsewhere[instance]
+        if gone:
+            everybody(type="people", **who())
+        exchange() if owing else tell(people=here())
 
 
 def tidy(name):
@@ -182,7 +255,7 @@ def chat(ws):
 
     person = Person(ws, tidy(hello["name"]))
     people.add(person)
-    person.send(type="welcome", history=list(history), **IDENTITY, **who())
+    person.send(type="welcome", history=history, **IDENTITY, **who())
     tell_people()
     writer = gevent.spawn(person.write)
     try:
@@ -220,6 +293,7 @@ def goodbye_on_sigterm():
         stopping = True
         for person in list(people):
             person.go(1001, "stopping")
+        gevent.spawn(tell, people={"names": [], "count": 0})
         if callable(then):
             then(signum, frame)
         else:
@@ -229,3 +303,9 @@ def goodbye_on_sigterm():
 
 
 goodbye_on_sigterm()
+
+# Without REDIS_URL this instance is alone.
+shared = bus.connect("chat", heard, exchange)
+if shared:
+    gevent.spawn(shared.run)
+    gevent.spawn(beat)

@@ -1,7 +1,7 @@
 // Chat is a small chat over WebSockets, made to be read in ten minutes: room.go
 // holds the people and what they said, socket.go carries one person's
-// connection, static/ is the page. It keeps everything in the memory of one
-// process, so it runs as one instance. Start reading at newServer.
+// connection, instances.go and bus.go let the people of several instances hear
+// each other, static/ is the page. Start reading at newServer.
 package main
 
 import (
@@ -9,6 +9,7 @@ import (
 	"crypto/rand"
 	"embed"
 	"encoding/hex"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"net"
@@ -63,6 +64,15 @@ func run(ctx context.Context, log *slog.Logger) error {
 		return err
 	}
 	chat := newRoom(me, log)
+	shared, err := openBus(os.Getenv("REDIS_URL"), os.Getenv("REDIS_PREFIX"))
+	if err != nil {
+		return fmt.Errorf("REDIS_URL: %w", err)
+	}
+	if shared != nil {
+		defer shared.client.Close()
+		chat.publish = shared.publish
+		go shared.run(ctx, chat) // ends with ctx
+	}
 	srv := &http.Server{Handler: newServer(chat), ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout}
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(listener) }() // ends with Shutdown below
@@ -79,6 +89,7 @@ func run(ctx context.Context, log *slog.Logger) error {
 	if err := chat.goodbye(bounded); err != nil {
 		log.Warn("not everybody answered the goodbye", "err", err) // a phone asleep, say: the end of the process cuts it
 	}
+	chat.tell(envelope{People: &presence{}}) // nobody is here any more
 	if err := srv.Shutdown(bounded); err != nil {
 		log.Warn("requests are cut", "err", err)
 		return srv.Close()

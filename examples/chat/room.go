@@ -49,24 +49,30 @@ type toPage struct {
 	Why string `json:"why,omitempty"` // refused: in words
 }
 
-// A room holds the people of this instance and what they said lately.
+// A room holds the people of this instance, and what people said lately on any.
 type room struct {
 	me  identity
 	log *slog.Logger
 
+	// publish tells every instance, this one too, and how many heard it. Nil
+	// means that this one is alone.
+	publish func(envelope) (heard int64, err error)
+
 	sockets sync.WaitGroup // one for each serveSocket that has joined
 
-	mu      sync.Mutex // guards the following
-	people  map[*person]struct{}
-	history []message          // at most historyMax, oldest first
-	seen    map[string]message // at most seenMax
-	order   []string           // the ids in seen, oldest first
-	telling bool               // tellPeople is on its way
-	closed  bool               // goodbye was said; nobody joins any more
+	mu        sync.Mutex // guards the following
+	people    map[*person]struct{}
+	elsewhere map[string]presence // by instance
+	history   []message           // at most historyMax, oldest first
+	seen      map[string]message  // at most seenMax
+	order     []string            // the ids in seen, oldest first
+	owing     bool                // something was said that others did not hear
+	telling   bool                // tellPeople is on its way
+	closed    bool                // goodbye was said; nobody joins any more
 }
 
 func newRoom(me identity, log *slog.Logger) *room {
-	return &room{me: me, log: log, people: map[*person]struct{}{}, seen: map[string]message{}}
+	return &room{me: me, log: log, people: map[*person]struct{}{}, elsewhere: map[string]presence{}, seen: map[string]message{}}
 }
 
 // A person is one open socket, as the room sees it.
@@ -101,7 +107,7 @@ func (r *room) join(p *person) (reason, bool) {
 	}
 	r.people[p] = struct{}{}
 	r.sockets.Add(1)
-	names, count := r.namesLocked()
+	names, count := r.everywhereLocked()
 	r.sendLocked(p, frame(toPage{Type: "welcome", identity: &r.me, History: r.history, Names: names, Count: count}))
 	r.peopleChangedLocked()
 	return reason{}, true
@@ -131,40 +137,72 @@ func (r *room) rename(p *person, name string) {
 // which is all the answer it needs.
 func (r *room) say(p *person, id, text string) {
 	text = strings.TrimSpace(text)
+	m := message{ID: id, Text: text, At: time.Now().UTC()}
+	if !r.accept(p, &m) {
+		return
+	}
+	// Every instance hears it from the bus, this one too: so all have the same
+	// order, and what a page sees as sent is known wherever it may come back to.
+	heard, err := int64(0), error(nil)
+	if r.publish != nil {
+		heard, err = r.publish(envelope{From: r.me.Instance, Said: &m})
+	}
+	if heard > 0 {
+		return
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	refuse := func(why string) { r.sendLocked(p, frame(toPage{Type: "refused", ID: id, Why: why})) }
-	switch {
-	case id == "" || len(id) > idMax:
-		refuse("a message needs an id of at most 80 bytes")
-		return
-	case text == "":
-		refuse("a message needs some text")
-		return
-	case utf8.RuneCountInString(text) > textMax:
-		refuse("a message has at most 2000 characters")
-		return
-	}
-	if m, known := r.seen[id]; known {
-		r.sendLocked(p, frame(toPage{Type: "message", Message: &m}))
-		return
-	}
-	m := message{ID: id, Name: p.name, Text: text, At: time.Now().UTC()}
-	r.rememberLocked(m)
-	all := frame(toPage{Type: "message", Message: &m})
-	for other := range r.people {
-		r.sendLocked(other, all)
+	r.hearLocked(m) // who is here, at least; the others by the next exchange
+	if r.publish != nil {
+		r.owing = true
+		r.log.Warn("said here alone", "err", err)
 	}
 }
 
-func (r *room) rememberLocked(m message) {
-	if r.history = append(r.history, m); len(r.history) > historyMax {
+// accept looks at what p wants to say, puts p's name to it, and answers if that
+// is the end of it.
+func (r *room) accept(p *person, m *message) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	refuse := func(why string) bool {
+		r.sendLocked(p, frame(toPage{Type: "refused", ID: m.ID, Why: why}))
+		return false
+	}
+	switch {
+	case m.ID == "" || len(m.ID) > idMax:
+		return refuse("a message needs an id of at most 80 bytes")
+	case m.Text == "":
+		return refuse("a message needs some text")
+	case utf8.RuneCountInString(m.Text) > textMax:
+		return refuse("a message has at most 2000 characters")
+	}
+	if known, ok := r.seen[m.ID]; ok {
+		r.sendLocked(p, frame(toPage{Type: "message", Message: &known}))
+		return false
+	}
+	m.Name = p.name
+	return true
+}
+
+// hearLocked remembers and shows a message, once.
+func (r *room) hearLocked(m message) {
+	if _, known := r.seen[m.ID]; known {
+		return
+	}
+	r.history = append(r.history, m)
+	// Nearly always there already; not so what another instance tells later.
+	slices.SortStableFunc(r.history, func(a, b message) int { return a.At.Compare(b.At) })
+	if len(r.history) > historyMax {
 		r.history = slices.Delete(r.history, 0, len(r.history)-historyMax)
 	}
 	r.seen[m.ID] = m
 	if r.order = append(r.order, m.ID); len(r.order) > seenMax {
 		delete(r.seen, r.order[0])
 		r.order = slices.Delete(r.order, 0, 1)
+	}
+	all := frame(toPage{Type: "message", Message: &m})
+	for p := range r.people {
+		r.sendLocked(p, all)
 	}
 }
 
@@ -189,26 +227,46 @@ func (r *room) peopleChangedLocked() {
 
 func (r *room) tellPeople() {
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	r.telling = false
 	if r.closed {
+		r.mu.Unlock()
 		return // nobody is left to care
 	}
-	names, count := r.namesLocked()
+	r.showPeopleLocked()
+	here := r.hereLocked()
+	r.mu.Unlock()
+	r.tell(envelope{People: &here})
+}
+
+func (r *room) showPeopleLocked() {
+	names, count := r.everywhereLocked()
 	all := frame(toPage{Type: "people", Names: names, Count: count})
 	for p := range r.people {
 		r.sendLocked(p, all)
 	}
 }
 
-func (r *room) namesLocked() (names []string, count int) {
+// hereLocked is who is on this instance.
+func (r *room) hereLocked() presence {
+	here := presence{Count: len(r.people)}
 	for p := range r.people {
-		if names = append(names, p.name); len(names) == namesMax {
+		if here.Names = append(here.Names, p.name); len(here.Names) == namesMax {
 			break
 		}
 	}
+	return here
+}
+
+// everywhereLocked is who is on any, as far as the others said so.
+func (r *room) everywhereLocked() (names []string, count int) {
+	here := r.hereLocked()
+	names, count = here.Names, here.Count
+	for _, there := range r.elsewhere {
+		names, count = append(names, there.Names...), count+there.Count
+	}
+	names = names[:min(len(names), namesMax)]
 	slices.Sort(names)
-	return names, len(r.people)
+	return names, count
 }
 
 func (r *room) closing() bool {
