@@ -153,9 +153,9 @@ func TestExamplesSayWhatTheyAre(t *testing.T) {
 	}
 }
 
-// The chats share one page. Each example stands alone, so that it can be copied
-// and deployed as it is; this keeps the copies alike.
-func TestTheChatsShareOnePage(t *testing.T) {
+// Some examples share files. Each stands alone, so that it can be copied and
+// deployed as it is; this keeps the copies alike.
+func TestCopiesAreAlike(t *testing.T) {
 	whole := func(s string) string { return s }
 	link := func(s string) string { // what is the same for every transport
 		before, _, _ := strings.Cut(s, "// ---- The connection")
@@ -169,6 +169,7 @@ func TestTheChatsShareOnePage(t *testing.T) {
 		{"chat/static/style.css", "chat-node/public/style.css", whole},
 		{"chat/static/chat.js", "chat-python/static/chat.js", whole},
 		{"chat/static/chat.js", "chat-node/public/chat.js", link},
+		{"chat-python/bus.py", "ticker/bus.py", whole},
 	} {
 		one, err := os.ReadFile("examples/" + c.one)
 		other, err2 := os.ReadFile("examples/" + c.other)

@@ -22,6 +22,7 @@ const ID_MAX = 80;        // characters in a message id
 const NAMES_MAX = 50;     // names told to everybody; beyond it only the count is
 const PEOPLE_MS = 200;    // many who come at once are told of at once
 const GONE_MS = 15_000;   // an instance that says nothing for so long has no people
+const ANSWER_MS = 1000;   // the other instances answer within that
 const GOODBYE_MS = 3000;  // for the last packets, before the process ends
 
 // App Engine tells an app who it is in its environment.
@@ -154,7 +155,7 @@ async function connectBus() {
   const publish = publisher.publish.bind(publisher);
   publisher.publish = (channel, message) => publish(channel, message).catch((err) => console.error(`bus: not published: ${err.message}`));
   await Promise.all([publisher.connect(), subscriber.connect()]);
-  io.adapter(createAdapter(publisher, subscriber, { key: `${REDIS_PREFIX}chat` }));
+  io.adapter(createAdapter(publisher, subscriber, { key: `${REDIS_PREFIX}chat`, requestsTimeout: ANSWER_MS }));
 
   io.on("said", hear);
   io.on("exchange", (recent, answer) => {
@@ -173,7 +174,8 @@ async function connectBus() {
   }, GONE_MS / 3).unref();
 
   for (const client of [publisher, subscriber]) client.on("ready", exchange);
-  exchange();
+  await subscriber.ping(); // answered after the adapter's subscriptions: answers find us
+  await exchange(); // who comes to a new instance finds what was said before it began
 }
 
 // exchange brings all instances to the same messages. One that begins, or was

@@ -25,7 +25,8 @@ def connect(name, heard, subscribed):
 
 class Bus:
     """One channel. heard() gets every envelope; subscribed() is called whenever
-    the bus was found, at the start and after each time it was away."""
+    the bus was found, at the start and after each time it was away, before what
+    came since. Nothing more is heard until they return."""
 
     def __init__(self, url, channel, heard, subscribed):
         self.publisher = redis.Redis.from_url(url, socket_connect_timeout=WAIT_SECONDS, socket_timeout=WAIT_SECONDS)
@@ -49,7 +50,7 @@ class Bus:
                 for m in subscription.listen():
                     if m["type"] == "subscribe":
                         log.info("bus: on %s", self.channel)
-                        gevent.spawn(self.subscribed)  # it may wait; listening goes on
+                        self.subscribed()
                     elif m["type"] == "message":
                         self.take(m["data"])
             except (redis.RedisError, OSError) as err:

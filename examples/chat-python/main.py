@@ -37,6 +37,7 @@ HELLO_SECONDS = 10  # a page says its name at once
 WRITE_SECONDS = 10  # a reader that takes nothing for so long is gone
 BEAT_SECONDS = 5  # an instance tells the others so often who is there
 GONE_SECONDS = 15  # one that says nothing for so long is gone
+ANSWER_SECONDS = 1  # the other instances answer within that
 
 app = Flask(__name__)
 sockets = wire.Sockets(app)
@@ -63,6 +64,7 @@ elsewhere = {}  # instance to who is there: {"names", "count", "at"}
 history = []  # at most HISTORY_MAX, oldest first, of all instances
 seen = collections.OrderedDict()  # message id to message
 owing = False  # something was said that the other instances did not hear
+settled = False  # what the other instances know is known here
 stopping = False
 telling = False  # tell_people() is on its way
 
@@ -188,7 +190,14 @@ def exchange():
     that begins, or was away from the bus, and the others come to the same."""
     global owing
     owing = False
-    tell(ask=True, recent=history, people=here())
+    if tell(ask=True, recent=history, people=here()) > 1:
+        gevent.sleep(ANSWER_SECONDS)
+    settle()
+
+
+def settle():
+    global settled
+    settled = True
 
 
 def heard(envelope):
@@ -199,6 +208,8 @@ def heard(envelope):
         return
     for message in envelope.get("recent", []):
         hear(message)
+    if "recent" in envelope and "ask" not in envelope:
+        settle()
     if "people" in envelope:
         elsewhere[envelope["from"]] = {**envelope["people"], "at": time.monotonic()}
         everybody(type="people", **who())
@@ -279,7 +290,10 @@ def index():
 
 @app.route("/healthz")
 def healthz():
-    return ("stopping\n", 503) if stopping else "ok\n"
+    # Who comes to a new instance finds what was said before it began.
+    if stopping or not settled:
+        return "stopping\n" if stopping else "catching up\n", 503
+    return "ok\n"
 
 
 def goodbye_on_sigterm():
@@ -305,7 +319,10 @@ def goodbye_on_sigterm():
 goodbye_on_sigterm()
 
 # Without REDIS_URL this instance is alone.
-shared = bus.connect("chat", heard, exchange)
+shared = bus.connect("chat", heard, lambda: gevent.spawn(exchange))
 if shared:
     gevent.spawn(shared.run)
     gevent.spawn(beat)
+    gevent.spawn_later(2 * ANSWER_SECONDS, settle)  # also if the bus is away
+else:
+    settle()

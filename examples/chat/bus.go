@@ -13,6 +13,7 @@ const (
 	beatEvery      = 5 * time.Second  // an instance says so often who is there
 	goneAfter      = 15 * time.Second // one that says nothing for so long is gone
 	heardMax       = 1000             // envelopes that wait for the room
+	settleTime     = time.Second      // the other instances answer within that
 )
 
 // An envelope is what one instance tells all of them, itself included.

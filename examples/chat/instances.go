@@ -11,14 +11,17 @@ import (
 // when one begins, and when it was away from the bus.
 
 // tell publishes something that may be missed: it is said again, or asked for.
-func (r *room) tell(e envelope) {
+// It returns how many instances heard it.
+func (r *room) tell(e envelope) (heard int64) {
 	if r.publish == nil {
-		return
+		return 0
 	}
 	e.From = r.me.Instance
-	if _, err := r.publish(e); err != nil {
+	heard, err := r.publish(e)
+	if err != nil {
 		r.log.Warn("not told to the other instances", "err", err)
 	}
+	return heard
 }
 
 // exchange tells what was heard here lately, and asks the others.
@@ -28,8 +31,13 @@ func (r *room) exchange() {
 	here := r.hereLocked()
 	r.owing = false
 	r.mu.Unlock()
-	r.tell(envelope{Ask: true, Recent: recent, People: &here})
+	if r.tell(envelope{Ask: true, Recent: recent, People: &here}) == 1 {
+		r.settle() // nobody else is there
+	}
 }
+
+// settle says that this instance knows what the others know.
+func (r *room) settle() { r.settling.Do(func() { close(r.settled) }) }
 
 // heard takes what an instance told.
 func (r *room) heard(e envelope) {
@@ -43,6 +51,9 @@ func (r *room) heard(e envelope) {
 	}
 	for _, m := range e.Recent {
 		r.hearLocked(m)
+	}
+	if e.Recent != nil && !e.Ask {
+		r.settle()
 	}
 	if e.People != nil {
 		e.People.at = time.Now()

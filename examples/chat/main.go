@@ -59,10 +59,6 @@ func run(ctx context.Context, log *slog.Logger) error {
 		Instance: env("GAE_INSTANCE", "local-"+token()),
 		Since:    time.Now().UTC(),
 	}
-	listener, err := net.Listen("tcp", ":"+env("PORT", "8080"))
-	if err != nil {
-		return err
-	}
 	chat := newRoom(me, log)
 	shared, err := openBus(os.Getenv("REDIS_URL"), os.Getenv("REDIS_PREFIX"))
 	if err != nil {
@@ -72,6 +68,15 @@ func run(ctx context.Context, log *slog.Logger) error {
 		defer shared.client.Close()
 		chat.publish = shared.publish
 		go shared.run(ctx, chat) // ends with ctx
+		// Who comes to a new instance finds what was said before it began.
+		select {
+		case <-chat.settled:
+		case <-time.After(settleTime):
+		}
+	}
+	listener, err := net.Listen("tcp", ":"+env("PORT", "8080"))
+	if err != nil {
+		return err
 	}
 	srv := &http.Server{Handler: newServer(chat), ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout}
 	served := make(chan error, 1)

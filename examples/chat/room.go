@@ -58,7 +58,9 @@ type room struct {
 	// means that this one is alone.
 	publish func(envelope) (heard int64, err error)
 
-	sockets sync.WaitGroup // one for each serveSocket that has joined
+	sockets  sync.WaitGroup // one for each serveSocket that has joined
+	settled  chan struct{}  // closed once what the other instances know is known here
+	settling sync.Once
 
 	mu        sync.Mutex // guards the following
 	people    map[*person]struct{}
@@ -72,7 +74,10 @@ type room struct {
 }
 
 func newRoom(me identity, log *slog.Logger) *room {
-	return &room{me: me, log: log, people: map[*person]struct{}{}, elsewhere: map[string]presence{}, seen: map[string]message{}}
+	return &room{
+		me: me, log: log, settled: make(chan struct{}),
+		people: map[*person]struct{}{}, elsewhere: map[string]presence{}, seen: map[string]message{},
+	}
 }
 
 // A person is one open socket, as the room sees it.

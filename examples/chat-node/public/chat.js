@@ -19,6 +19,7 @@ const REASONS = {
   "aged": "The instance was replaced after its long service",
   "unhealthy": "The instance failed its health checks",
   "crashed": "The instance crashed",
+  "lost": "The connection to the instance broke",
   "requested": "An operator stopped the instance",
   "slow-start": "The instance took too long to start",
   "deadline": "The connection reached its longest time",
@@ -41,7 +42,7 @@ const CODES = {
   1013: "The server is busy",
 };
 
-const FAULTS = new Set(["crashed", "unhealthy", "slow-start"]);
+const FAULTS = new Set(["crashed", "lost", "unhealthy", "slow-start"]);
 
 function words(code, reason) {
   return REASONS[reason] || CODES[code] || (reason ? `The connection ended: ${reason}` : "The connection ended");
