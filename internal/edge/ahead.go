@@ -19,12 +19,13 @@ import (
 type Ahead interface {
 	http.Handler
 
-	// Take is shown a new connection and what came on it first, which is still
+	// Take is shown a new connection, who it is from, which is not conn's peer
+	// where a proxy has told of another, and what came on it first, which is still
 	// there to be read. It returns nil if it took the connection, which is its
 	// own from then on; else the connection that net/http is to serve: conn
-	// with nothing read from it, perhaps with something around it. It must not
-	// keep first, and must not block for long.
-	Take(conn *net.TCPConn, first []byte) net.Conn
+	// with nothing read from it, perhaps with something around it that is from
+	// client too. It must not keep first, and must not block for long.
+	Take(conn *net.TCPConn, client net.Addr, first []byte) net.Conn
 }
 
 const (
@@ -50,8 +51,8 @@ type door struct {
 	taken func() // called for each connection that is not left
 	log   *slog.Logger
 	left  chan arrival
-	next  chan *net.TCPConn // for who rests
-	bye   chan struct{}     // closed by Close
+	next  chan caller   // for who rests
+	bye   chan struct{} // closed by Close
 
 	firsts  sync.Pool // *[firstBytes]byte
 	resting atomic.Int32
@@ -60,6 +61,12 @@ type door struct {
 	closed  bool
 	looking map[*net.TCPConn]struct{} // connections that nobody has yet
 	idle    chan struct{}             // closed when closed, and nobody is looking
+}
+
+// caller is a connection to be looked at.
+type caller struct {
+	conn *net.TCPConn
+	all  net.Conn // conn, or what stands around it and says from whom it is
 }
 
 // arrival is what Accept returns.
@@ -76,7 +83,7 @@ func newDoor(l net.Listener, ahead Ahead, taken func(), log *slog.Logger) *door 
 		taken:    taken,
 		log:      log,
 		left:     make(chan arrival),
-		next:     make(chan *net.TCPConn),
+		next:     make(chan caller),
 		bye:      make(chan struct{}),
 		firsts:   sync.Pool{New: func() any { return new([firstBytes]byte) }},
 		looking:  map[*net.TCPConn]struct{}{},
@@ -90,8 +97,14 @@ func (d *door) accept() {
 	defer close(d.next)
 	for {
 		conn, err := d.Listener.Accept()
-		tcp, ok := conn.(*net.TCPConn)
-		if err != nil || !ok {
+		one := caller{all: conn}
+		switch c := conn.(type) {
+		case *net.TCPConn:
+			one.conn = c
+		case *relayed:
+			one.conn = c.TCPConn
+		}
+		if err != nil || one.conn == nil {
 			// Whoever accepts from us rests after an error, and so do we: here.
 			if !d.leave(arrival{conn, err}) {
 				return
@@ -99,22 +112,22 @@ func (d *door) accept() {
 			continue
 		}
 		select {
-		case d.next <- tcp:
+		case d.next <- one:
 		default:
-			go d.lookOn(tcp) // ends when enough others rest, or with accept
+			go d.lookOn(one) // ends when enough others rest, or with accept
 		}
 	}
 }
 
 // lookOn looks at connections, one after the other.
-func (d *door) lookOn(conn *net.TCPConn) {
+func (d *door) lookOn(one caller) {
 	for ok := true; ok; {
-		d.look(conn)
+		d.look(one)
 		if d.resting.Add(1) > restingMax {
 			d.resting.Add(-1)
 			return
 		}
-		conn, ok = <-d.next
+		one, ok = <-d.next
 		d.resting.Add(-1)
 	}
 }
@@ -134,7 +147,8 @@ func (d *door) leave(a arrival) bool {
 }
 
 // look shows one connection to the handler.
-func (d *door) look(conn *net.TCPConn) {
+func (d *door) look(one caller) {
+	conn := one.conn
 	if !d.begin(conn) {
 		conn.Close()
 		return
@@ -150,9 +164,12 @@ func (d *door) look(conn *net.TCPConn) {
 	}()
 	first := d.firsts.Get().(*[firstBytes]byte)
 	n, err := peek(conn, first[:], firstTime)
-	var left net.Conn = conn
+	left := one.all
 	if n > 0 && err == nil {
-		left = d.ahead.Take(conn, first[:n])
+		left = d.ahead.Take(conn, one.all.RemoteAddr(), first[:n])
+		if left == net.Conn(conn) {
+			left = one.all
+		}
 	}
 	d.firsts.Put(first)
 	if left == nil {

@@ -1,44 +1,4 @@
 package edge
 
-import (
-	"net"
-	"time"
-
-	"golang.org/x/sys/unix"
-)
-
-// canPeek: see peek.
+// canPeek: the straight way is for systems where it was measured.
 const canPeek = true
-
-// peek copies what came on a connection into p and leaves it there to be read.
-// It waits for the first byte, up to patience; n is 0 at the end of the stream.
-func peek(conn *net.TCPConn, p []byte, patience time.Duration) (n int, err error) {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return 0, err
-	}
-	waited, failed := false, error(nil)
-	err = raw.Read(func(fd uintptr) bool {
-		for {
-			n, _, failed = unix.Recvfrom(int(fd), p, unix.MSG_PEEK|unix.MSG_DONTWAIT)
-			if failed != unix.EINTR {
-				break
-			}
-		}
-		if failed != unix.EAGAIN {
-			return true
-		}
-		if !waited { // a deadline costs more than looking does
-			waited = true
-			conn.SetReadDeadline(time.Now().Add(patience))
-		}
-		return false
-	})
-	if waited {
-		conn.SetReadDeadline(time.Time{})
-	}
-	if err == nil {
-		err = failed
-	}
-	return max(n, 0), err
-}

@@ -2,16 +2,5 @@
 
 package edge
 
-import (
-	"errors"
-	"net"
-	"time"
-)
-
-// canPeek: see peek.
+// canPeek: net/http serves every connection.
 const canPeek = false
-
-// peek is not here: net/http serves every connection.
-func peek(*net.TCPConn, []byte, time.Duration) (int, error) {
-	return 0, errors.ErrUnsupported
-}

@@ -32,7 +32,7 @@ const promptly = 100 * time.Millisecond
 
 // Take carries a handshake the straight way; see edge.Ahead. It blocks no longer
 // than promptly.
-func (r *Router) Take(client *net.TCPConn, first []byte) net.Conn {
+func (r *Router) Take(client *net.TCPConn, from net.Addr, first []byte) net.Conn {
 	if r.closed.Load() {
 		return client
 	}
@@ -43,7 +43,7 @@ func (r *Router) Take(client *net.TCPConn, first []byte) net.Conn {
 	s := straights.Get().(*straight)
 	defer straights.Put(s)
 	x := &exchange{r: r, w: &answerWriter{}, req: req, start: time.Now(), socket: true}
-	x.from(tcpAddress(client.RemoteAddr()), tcpAddress(client.LocalAddr()))
+	x.from(tcpAddress(from), tcpAddress(client.LocalAddr()))
 	if x.elsewhere() != "" || !x.find() || x.barred() || !x.enter() || !x.choose() || x.mayOpen() != nil {
 		x.undo()
 		return client
@@ -67,7 +67,7 @@ func (r *Router) Take(client *net.TCPConn, first []byte) net.Conn {
 	if h == nil || x.checkSwitch(h) != nil {
 		// Slow, in pieces, another answer or none: ServeHTTP's to wait and to tell.
 		conn.SetDeadline(time.Time{})
-		return &begun{TCPConn: client, x: x, instance: conn, early: bytes.Clone(s.answer[:n])}
+		return &begun{TCPConn: client, client: from, x: x, instance: conn, early: bytes.Clone(s.answer[:n])}
 	}
 	defer x.end()
 	extended := extended(h)
@@ -140,12 +140,16 @@ func tcpAddress(a net.Addr) netip.Addr {
 // tells net/http of the request.
 type begun struct {
 	*net.TCPConn
+	client   net.Addr // who it is from
 	x        *exchange
 	instance net.Conn
 	early    []byte // read from the instance
 
 	resumed atomic.Bool // ServeHTTP has the exchange
 }
+
+// RemoteAddr is what edge has said.
+func (b *begun) RemoteAddr() net.Addr { return b.client }
 
 // LocalAddr is how ServeHTTP finds what has begun: of a connection that is not
 // hijacked, net/http shows its handlers nothing else that is ours.

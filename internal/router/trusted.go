@@ -14,9 +14,9 @@ import (
 
 const forwardedProto = "X-Forwarded-Proto"
 
-// trusts says whether a peer is a trusted proxy. Peers over Unix sockets have no
-// address.
-func (r *Router) trusts(peer netip.Addr) bool {
+// Trusts says whether a peer is a trusted proxy. One over a Unix socket has no
+// valid address.
+func (r *Router) Trusts(peer netip.Addr) bool {
 	if !peer.IsValid() {
 		return r.cfg.TrustedUnix
 	}
@@ -32,7 +32,7 @@ func (r *Router) trusts(peer netip.Addr) bool {
 // last address in the chain that is none of theirs, and how it came. What stands
 // before it in the chain goes on as the client's own word.
 func (x *exchange) believe() {
-	if len(x.r.cfg.Trusted) == 0 && !x.r.cfg.TrustedUnix || !x.r.trusts(x.client) {
+	if len(x.r.cfg.Trusted) == 0 && !x.r.cfg.TrustedUnix || !x.r.Trusts(x.client) {
 		return
 	}
 	h := x.req.Header
@@ -52,7 +52,7 @@ func (x *exchange) believe() {
 			break // a word that means nothing: whoever wrote it down is the last we know
 		}
 		x.client, rest = hop, rest[:max(i, 0)]
-		if !x.r.trusts(hop) {
+		if !x.r.Trusts(hop) {
 			break
 		}
 	}

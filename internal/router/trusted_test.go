@@ -2,14 +2,18 @@ package router
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"holdfast/internal/edge"
 )
 
 // seen is what an app is told of its client.
@@ -97,6 +101,39 @@ func TestTrustedProxiesAreBelieved(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// Who is told of by the PROXY protocol is the client, on each way.
+func TestEachWayKnowsTheClientBehindAProxy(t *testing.T) {
+	f := newFront(t, Config{Trusted: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}})
+	f.serve(Pool{}, tells)
+	for name, h := range map[string]http.Handler{"straight": f.Router, "net-http": struct{ http.Handler }{f.Router}} {
+		l, err := edge.Listen("127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		addr := l.Addr().String()
+		ctx, stop := context.WithCancel(context.Background())
+		var running sync.WaitGroup
+		running.Go(func() {
+			edge.Serve(ctx, []net.Listener{edge.Relayed(l, f.Trusts, discard)}, h, 10*time.Millisecond, discard)
+		})
+		defer stop()
+		conn, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		conn.SetDeadline(time.Now().Add(30 * time.Second))
+		fmt.Fprint(conn, "PROXY TCP4 1.2.3.4 127.0.0.1 4660 80\r\nGET / HTTP/1.1\r\nHost: shop.localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil || resp.StatusCode != http.StatusSwitchingProtocols || resp.Header.Get("X-For") != "1.2.3.4, 127.0.0.1" {
+			t.Fatalf("%s: %v, %v", name, resp, err)
+		}
+		conn.Close()
+		stop()
+		running.Wait()
 	}
 }
 

@@ -6,7 +6,9 @@ import (
 	"path/filepath"
 
 	"holdfast/internal/certs"
+	"holdfast/internal/edge"
 	"holdfast/internal/router"
+	"holdfast/internal/tunnel"
 )
 
 // front is what strangers meet: the router, but for the questions of an
@@ -63,4 +65,24 @@ func portSuffix(scheme string, a net.Addr) string {
 		return ""
 	}
 	return ":" + port
+}
+
+// frontListeners are where strangers arrive, with what they have to speak before
+// requests: that of trusted proxies, then TLS.
+func (s *Server) frontListeners() (all []net.Listener) {
+	log := s.cfg.Log.With("room", "edge")
+	relayed := func(l net.Listener) net.Listener {
+		if len(s.cfg.Trusted) == 0 && !s.cfg.TrustedUnix {
+			return l
+		}
+		return edge.Relayed(l, s.router.Trusts, log)
+	}
+	for _, l := range s.cfg.Plain {
+		all = append(all, relayed(l))
+	}
+	spoken := edge.TLSConfig(s.certs.Get, s.cfg.Certs.ACME.Protocols()...)
+	for _, l := range s.cfg.TLS {
+		all = append(all, edge.TLS(relayed(l), spoken, tunnel.TLSBase))
+	}
+	return all
 }

@@ -16,7 +16,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -254,11 +253,7 @@ func (s *Server) Run(ctx, hurry context.Context) error {
 // before wait in the listener's queue: after a restart of ours nobody shall be
 // told that an app which runs is not here.
 func (s *Server) serveFront(ctx context.Context) error {
-	all := slices.Clone(s.cfg.Plain)
-	spoken := edge.TLSConfig(s.certs.Get, s.cfg.Certs.ACME.Protocols()...)
-	for _, l := range s.cfg.TLS {
-		all = append(all, edge.TLS(l, spoken, tunnel.TLSBase))
-	}
+	all := s.frontListeners()
 	select {
 	case <-s.router.Routed():
 	case <-ctx.Done():

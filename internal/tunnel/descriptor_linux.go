@@ -26,6 +26,10 @@ func descriptor(conn net.Conn) (raw syscall.RawConn, early []byte, over *secured
 		}
 		conn = over.base.Conn
 	}
+	// What only says from whom a connection is stands around it as tls.Conn does.
+	for w, is := conn.(interface{ NetConn() net.Conn }); is; w, is = conn.(interface{ NetConn() net.Conn }) {
+		conn = w.NetConn()
+	}
 	var err error
 	switch c := conn.(type) {
 	case *net.TCPConn:
