@@ -70,7 +70,7 @@ func (c *Controller) planLocked(ctx context.Context, now time.Time, k app.Key) [
 		w.Down = leaves(c.wishes, k)
 	}
 
-	asked := c.askedLocked()
+	asked, debugged := c.askedLocked(), c.wishes.Apps[k.App].Debugged
 	var facts []fact
 	for _, op := range c.drillsLocked(now) {
 		if op.Drill.Fault == app.Redeploy && op.Target.ServiceKey() == k.ServiceKey() {
@@ -91,6 +91,7 @@ func (c *Controller) planLocked(ctx context.Context, now time.Time, k app.Key) [
 				Until: i.Until, Idle: i.idle, Load: i.load, Busy: busy[i.ID],
 				Exited: i.exited, Stopping: i.stopping || now.Before(i.retry),
 				Sick: i.sick, Asked: asked[i.ID] == app.VerbRestart, Unwanted: asked[i.ID] == app.VerbDelete,
+				Debugged: slices.Contains(debugged, i.ID),
 			})
 		}
 	}

@@ -66,6 +66,7 @@ type fact struct {
 	Asked    bool      // an operator wants it replaced
 	Former   bool      // the version has other contents now, which can be started
 	Unwanted bool      // an operator wants it gone, now
+	Debugged bool      // an operator looks into it: it stays as it is
 }
 
 // plan says what to do next about the instances of one version. It is pure:
@@ -101,7 +102,7 @@ func plan(now time.Time, v app.Version, w wish, all []fact) []Step {
 			if !now.Before(f.Until.Add(lastWord)) || !f.Idle.IsZero() && now.Sub(f.Idle) >= emptyFor {
 				steps = append(steps, Step{Stop, f.ID, f.Cause})
 			}
-		case f.Sick:
+		case f.Sick && !f.Debugged:
 			// It counts for nothing, ready or not: without a readiness path a
 			// hanging app is "ready" for as long as its port accepts.
 			steps = append(steps, leave(f, app.Unhealthy))
@@ -109,7 +110,7 @@ func plan(now time.Time, v app.Version, w wish, all []fact) []Step {
 		case f.Unwanted:
 			steps = append(steps, leave(f, app.Requested))
 			replaced = append(replaced, app.Requested)
-		case f.State == app.Starting && w.Want > 0 && !now.Before(f.Born.Add(startBound(v))):
+		case f.State == app.Starting && w.Want > 0 && !f.Debugged && !now.Before(f.Born.Add(startBound(v))):
 			steps = append(steps, leave(f, app.SlowStart))
 		default:
 			staying = append(staying, f)
@@ -174,7 +175,7 @@ func choose(now time.Time, w wish, staying []fact) (kept []fact, leaving []leave
 	// are moved should not meet the next replacement right away.
 	oldest := -1
 	for i, f := range kept {
-		due := f.Asked || f.Former || !f.Expires.IsZero() && !now.Before(f.Expires)
+		due := f.Asked || f.Former || !f.Debugged && !f.Expires.IsZero() && !now.Before(f.Expires)
 		if due && (oldest < 0 || before(f, kept[oldest])) {
 			oldest = i
 		}
@@ -197,7 +198,7 @@ func choose(now time.Time, w wish, staying []fact) (kept []fact, leaving []leave
 	slices.SortStableFunc(kept, func(a, b fact) int {
 		return cmp.Or(cmp.Compare(missed(a), missed(b)), cmp.Compare(a.Load+a.Busy, b.Load+b.Busy), a.Born.Compare(b.Born), cmp.Compare(a.ID, b.ID))
 	})
-	for len(kept) > max(0, w.Want) {
+	for len(kept) > max(0, w.Want) && !(kept[0].Debugged && w.Want > 0) {
 		leaving = append(leaving, leaver{kept[0], w.Down})
 		kept = kept[1:]
 	}
@@ -217,12 +218,14 @@ func before(a, b fact) bool {
 	return cmp.Or(a.Expires.Compare(b.Expires), cmp.Compare(a.ID, b.ID)) < 0
 }
 
-// missed ranks states by how much an instance in them would be missed.
+// missed ranks instances by how much they would be missed.
 func missed(f fact) int {
-	switch f.State {
-	case app.Starting:
+	switch {
+	case f.Debugged:
+		return 3
+	case f.State == app.Starting:
 		return 0
-	case app.Unready:
+	case f.State == app.Unready:
 		return 1
 	}
 	return 2

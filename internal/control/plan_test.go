@@ -44,6 +44,10 @@ func in(t *testing.T, text string) fact {
 			f.Sick = true
 		case "asked":
 			f.Asked = true
+		case "debugged":
+			f.Debugged = true
+		case "former":
+			f.Former = true
 		default:
 			t.Fatalf("%q: what is %s?", text, name)
 		}
@@ -107,6 +111,13 @@ func TestPlan(t *testing.T) {
 		{"too many: not below the wanted number ready", wish{Want: 2}, []string{"a ready", "b ready", "c ready", "d ready"}, "drain a scaled-down, drain b scaled-down"},
 		{"not wanted any more: all leave", wish{Down: app.Deployed}, []string{"a ready", "b starting" + young, "c unready", "d draining load:1"}, "stop b deployed, drain c deployed, drain a deployed"},
 		{"not wanted any more: age does not matter", wish{Down: app.Deployed}, []string{"a ready expires:0s", "b ready asked"}, "drain a deployed, drain b deployed"},
+
+		{"looked into: it stays, sick or old", wish{Want: 2}, []string{"a ready sick debugged", "b ready expires:-1h debugged"}, ""},
+		{"looked into: it stays, slow to start", wish{Want: 1}, []string{"a starting born:300s debugged"}, ""},
+		{"looked into: others leave in its place", wish{Want: 1}, []string{"a ready debugged", "b ready load:9"}, "drain b scaled-down"},
+		{"looked into: more than are wanted stay", wish{Want: 1}, []string{"a ready debugged", "b ready debugged"}, ""},
+		{"looked into: it goes with its former contents, and when it is asked for", wish{Want: 2, Surge: 2}, []string{"a ready asked debugged", "b ready former debugged"}, "start requested"},
+		{"looked into: it goes with its version", wish{Down: app.Requested}, []string{"a ready debugged"}, "drain a requested"},
 
 		{"never beyond wanted plus surge", wish{Want: 2, Surge: 1}, []string{"a ready asked", "b ready", "c starting" + young}, ""},
 		{"hurry: everything is stopped at once", wish{Hurry: true, Down: app.ShuttingDown},

@@ -37,7 +37,6 @@ func New(e Engine, cfg Config) (http.Handler, error) {
 	d := &door{
 		Engine: e, cfg: cfg, shelf: shelf,
 		waiters: make(chan struct{}, waitersMax),
-		debug:   map[string]bool{},
 		told:    map[string]*progress{},
 	}
 	d.routes = compile(d.table())
@@ -51,9 +50,8 @@ type door struct {
 	routes  []route
 	waiters chan struct{} // a place for each request that waits
 
-	mu    sync.Mutex           // guards the following
-	debug map[string]bool      // instances that somebody looks into, by id
-	told  map[string]*progress // of operations that are polled
+	mu   sync.Mutex           // guards the following
+	told map[string]*progress // of operations that are polled
 }
 
 // call is one request. Its reading methods return errors that are for the

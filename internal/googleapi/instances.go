@@ -1,6 +1,7 @@
 package googleapi
 
 import (
+	"fmt"
 	"net"
 	"slices"
 	"strings"
@@ -40,9 +41,7 @@ func (d *door) instance(i control.Instance) wireInstance {
 	case app.Draining:
 		w.VMStatus, w.VMLiveness = "STOPPING", "DRAINING"
 	}
-	d.mu.Lock()
-	w.VMDebugEnabled = d.debug[i.ID]
-	d.mu.Unlock()
+	w.VMDebugEnabled = slices.Contains(d.Store.Wishes().Apps[i.Key.App].Debugged, i.ID)
 	return w
 }
 
@@ -111,13 +110,13 @@ func (d *door) deleteInstance(c *call) (any, error) {
 	return d.accepted(c, o, err)
 }
 
-// debugMax bounds how many instances are noted as looked into.
-const debugMax = 1000
+// debugMax bounds how many of an application's instances are looked into at once.
+const debugMax = 100
 
-// debugInstance notes that somebody looks into an instance, as enable-debug
-// says; disable-debug deletes it. Nothing else comes of it: an instance is a
-// process of the server's machine, where whoever may can look into it anyway. A
-// key for SSH, which instances ssh sends, is refused.
+// debugInstance has control leave an instance as it is, so that somebody can look
+// into it: as a process of the server's machine, where whoever may logs in
+// anyway. disable-debug deletes it. A key for SSH, which instances ssh sends, is
+// refused.
 func (d *door) debugInstance(c *call) (any, error) {
 	i, err := d.theInstance(c)
 	if err != nil {
@@ -134,12 +133,22 @@ func (d *door) debugInstance(c *call) (any, error) {
 	if w.SSHKey != "" {
 		return nil, refusedPath([]string{"compute"})
 	}
-	d.mu.Lock()
-	if len(d.debug) >= debugMax {
-		clear(d.debug)
+	there := map[string]bool{}
+	for _, i := range d.Control.Instances() {
+		there[i.ID] = i.State != app.Stopped
 	}
-	d.debug[i.ID] = true
-	d.mu.Unlock()
+	o, err := d.Control.ChangeApplication(i.Key.App, c.by, func(a *app.Application) error {
+		debugged := slices.DeleteFunc(slices.Clone(a.Debugged), func(id string) bool { return !there[id] || id == i.ID })
+		if len(debugged) >= debugMax {
+			return fmt.Errorf("%d instances are looked into, which is the most: %w", debugMax, app.ErrInvalid)
+		}
+		a.Debugged = append(debugged, i.ID)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	d.wait(c, o, quickWait)
 	told := d.instance(i)
 	return d.done(c, "Instances.DebugInstance", told.Name, typed(c.prefix()+"Instance", told)), nil
 }
