@@ -33,9 +33,9 @@ func newVersions() *cobra.Command {
 	}
 	r.narrowFlags(under, &n.service, nil, nil)
 	cmd.AddCommand(under, r.newDescribeVersion("describe"),
-		r.newVersionVerb("start", "Have stopped versions run again", "Started", "", (*admin.Client).StartVersion),
-		r.newVersionVerb("stop", "Stop versions that have no share of the traffic", "Stopped", "", (*admin.Client).StopVersion),
-		r.newVersionVerb("delete", "Delete versions that have no share of the traffic", "Deleted", "Delete %s?", (*admin.Client).DeleteVersion),
+		r.newVersionVerb("start", "Have stopped versions run again", "Started", nil, (*admin.Client).StartVersion),
+		r.newVersionVerb("stop", "Stop versions; what traffic they have is refused meanwhile", "Stopped", questionStop, (*admin.Client).StopVersion),
+		r.newVersionVerb("delete", "Delete versions that have no share of the traffic", "Deleted", questionDelete, (*admin.Client).DeleteVersion),
 		r.newScaleVersion(),
 	)
 	return cmd
@@ -137,7 +137,19 @@ func scalingText(s admin.Scaling) string {
 	return text
 }
 
-func (r *remote) newVersionVerb(verb, short, did, question string,
+// questionDelete and questionStop are what a person is asked before; "" is nothing.
+func questionDelete(v admin.Version) string {
+	return fmt.Sprintf("Delete %s/%s/%s?", v.App, v.Service, v.Version)
+}
+
+func questionStop(v admin.Version) string {
+	if v.Share == 0 || !v.Serving {
+		return ""
+	}
+	return fmt.Sprintf("%s/%s/%s gets %s of the traffic, which will be refused. Stop it?", v.App, v.Service, v.Version, percent(v.Share))
+}
+
+func (r *remote) newVersionVerb(verb, short, did string, question func(admin.Version) string,
 	do func(c *admin.Client, ctx context.Context, k app.Key) (admin.Operation, error)) *cobra.Command {
 	var service string
 	var yes bool
@@ -158,9 +170,15 @@ func (r *remote) newVersionVerb(verb, short, did, question string,
 				if err != nil {
 					return err
 				}
-				if question != "" {
-					if err := sure(yes, question, k); err != nil {
+				if question != nil {
+					v, err := r.Version(ctx, k)
+					if err != nil {
 						return err
+					}
+					if text := question(v); text != "" {
+						if err := sure(yes, "%s", text); err != nil {
+							return err
+						}
 					}
 				}
 				op, err := do(r.Client, ctx, k)
@@ -175,7 +193,7 @@ func (r *remote) newVersionVerb(verb, short, did, question string,
 		}),
 	}
 	r.narrowFlags(cmd, &service, nil, nil)
-	if question != "" {
+	if question != nil {
 		yesFlag(cmd, &yes)
 	}
 	return cmd

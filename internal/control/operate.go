@@ -179,7 +179,8 @@ func finish(w *store.Wishes, op app.Operation, now time.Time, failure *app.Failu
 	}
 	for _, id := range stop {
 		v, ok := w.Versions[k.Version(id)]
-		if ok && v.Serving && service.Split.Shares[id] == 0 {
+		// With its traffic it goes only if just that was asked for.
+		if ok && v.Serving && (service.Split.Shares[id] == 0 || op.Verb == app.VerbStop) {
 			v.Serving = false
 			w.Versions[v.Key] = v
 		}

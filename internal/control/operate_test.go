@@ -176,17 +176,43 @@ func TestTrafficThatCannotBe(t *testing.T) {
 	})
 }
 
+// A version that gets the traffic may be stopped too: it keeps its share, and the
+// routes say that there is nothing to wait for.
+func TestStopWithTraffic(t *testing.T) {
+	inHouse(t, func(t *testing.T, h *house) {
+		h.deploy(shop("v1", 2))
+		one := shop("v1", 2).Key
+		h.done(h.c.StopVersion(one, ""))
+		wait(time.Minute)
+		s := h.routes().Apps["shop"].Services["default"]
+		if p, there := s.Pools["v1"]; there && !p.Stopped || s.Split.Shares["v1"] != 1 || len(h.running()) != 0 {
+			t.Errorf("stopped: %+v, running %v", s, h.running())
+		}
+		h.done(h.c.StartVersion(one, ""))
+		s = h.routes().Apps["shop"].Services["default"]
+		if p := s.Pools["v1"]; p.Stopped || len(h.running()) != 2 || s.Split.Shares["v1"] != 1 {
+			t.Errorf("started: %+v, running %v", s, h.running())
+		}
+		// The next deploy takes over as from any other.
+		h.done(h.c.StopVersion(one, ""))
+		h.deploy(shop("v2", 1))
+		if got := h.routes().Apps["shop"].Services["default"].Split.Shares; got["v2"] != 1 {
+			t.Errorf("after a deploy: %v", got)
+		}
+	})
+}
+
 func TestStopStartDelete(t *testing.T) {
 	inHouse(t, func(t *testing.T, h *house) {
 		h.deploy(shop("v1", 1))
 		one, two := shop("v1", 1).Key, shop("v2", 2).Key
+		op, err := h.c.DeleteVersion(one, "")
+		refused(t, op, err, app.ErrBusy, "v1=100", "holdfast traffic set default")
 		for _, verb := range []func(app.Key, string) (app.Operation, error){h.c.StopVersion, h.c.DeleteVersion} {
-			op, err := verb(one, "")
-			refused(t, op, err, app.ErrBusy, "v1=100", "holdfast traffic set default")
 			op, err = verb(two, "")
 			refused(t, op, err, app.ErrNotFound)
 		}
-		op, err := h.c.StartVersion(two, "")
+		op, err = h.c.StartVersion(two, "")
 		refused(t, op, err, app.ErrNotFound, "start shop/default/v2")
 
 		h.beside(shop("v2", 2))

@@ -119,12 +119,16 @@ func (c *Controller) StartVersion(k app.Key, by string) (app.Operation, error) {
 }
 
 // StopVersion ends a version's serving; its instances drain, and it can be
-// started again. One that gets traffic, or that an operation needs, is
-// app.ErrBusy. To stop a stopped one succeeds.
+// started again. It keeps its share of the traffic, which is refused meanwhile,
+// as on App Engine. One that an operation needs is app.ErrBusy. To stop a stopped
+// one succeeds.
 func (c *Controller) StopVersion(k app.Key, by string) (app.Operation, error) {
 	op := app.Operation{Verb: app.VerbStop, Target: k, By: by, Stop: []string{k.Version}}
 	return c.ask(op, func(w *store.Wishes, _ *app.Operation) error {
-		return spare(*w, k)
+		if err := knownVersion(*w, k); err != nil {
+			return err
+		}
+		return unneeded(*w, k)
 	})
 }
 

@@ -386,8 +386,11 @@ func (m *realm) check(was, is store.Wishes) {
 			m.t.Errorf("nobody asked for the split %q of %s", text(s.Split), k)
 		}
 		for v := range s.Split.Shares {
-			if !is.Versions[k.Version(v)].Serving {
-				m.t.Errorf("traffic of %s goes to %s, which does not serve", k, v)
+			if is.Versions[k.Version(v)].Serving || was.Services[k].Split.Shares[v] > 0 && !was.Versions[k.Version(v)].Serving {
+				continue
+			}
+			if !slices.ContainsFunc(ended, func(op app.Operation) bool { return op.Verb == app.VerbStop && op.Target == k.Version(v) }) {
+				m.t.Errorf("traffic of %s goes to %s, which does not serve, and nobody asked for that", k, v)
 			}
 		}
 		if old, ok := was.Services[k]; ok && text(old.Split) != text(s.Split) {

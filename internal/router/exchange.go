@@ -83,6 +83,7 @@ var (
 	errRefused    = &refusal{http.StatusServiceUnavailable, "No instance of this service accepts connections. Please try again in a moment."}
 	errCrowd      = &refusal{http.StatusServiceUnavailable, "Too many requests wait for this service to be ready. Please try again in a moment."}
 	errClosing    = &refusal{http.StatusServiceUnavailable, "This server is shutting down."}
+	errStopped    = &refusal{http.StatusServiceUnavailable, "This version of the service is stopped."}
 	errNowhere    = &refusal{http.StatusNotFound, "This application is not served here any more."}
 )
 
@@ -186,6 +187,9 @@ func (x *exchange) seat(ctx context.Context) error {
 	if x.choose() {
 		return nil
 	}
+	if x.halted() {
+		return errStopped
+	}
 	queue := x.table.services[x.place.App][x.place.Service].waiting
 	defer queue.Add(-1)
 	if queue.Add(1) > waitersMax {
@@ -222,8 +226,15 @@ func (x *exchange) seat(ctx context.Context) error {
 		if x.choose() {
 			return nil
 		}
+		if x.halted() {
+			return errStopped
+		}
 	}
 }
+
+// halted says, after choose, that there is nothing to wait for: the version is
+// stopped, and has no pool any more when its last instance has gone.
+func (x *exchange) halted() bool { return x.pool == nil || x.pool.stopped }
 
 // choose picks version and instance from x.table, and counts the request.
 func (x *exchange) choose() bool {

@@ -149,6 +149,7 @@ type service struct {
 // pool is one version's instances in a table.
 type pool struct {
 	key     app.Key
+	stopped bool    // see Pool.Stopped
 	cookie  bool    // a cookie pins clients
 	sids    *sids   // so do sessions of long polling: which are where; outlives the table. nil: they do not
 	target  int     // see Pool.Target
@@ -295,7 +296,7 @@ func (r *Router) Set(routes Routes) {
 // pool makes one version's pool, finds its instances' counters again, and
 // tells the tunnels who leaves. Called with mu held.
 func (r *Router) pool(key app.Key, p Pool, turn *atomic.Uint64, known map[app.Key]*sids, targets map[string]*target, told map[string]leave) *pool {
-	made := &pool{key: key, target: p.Target, forget: p.Forget, sockets: p.Sockets, chosen: turn}
+	made := &pool{key: key, stopped: p.Stopped, target: p.Target, forget: p.Forget, sockets: p.Sockets, chosen: turn}
 	if p.Affinity {
 		made.cookie = p.Sticky != app.StickySid
 		if p.Sticky != app.StickyCookie {

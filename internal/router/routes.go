@@ -33,6 +33,7 @@ type Service struct {
 // Pool is the instances of one version. It lists the Starting, Unready,
 // Draining and just Stopped ones too, because they may still carry sockets.
 type Pool struct {
+	Stopped   bool // nothing of it will be ready until somebody starts it
 	Affinity  bool
 	Sticky    app.Sticky // by what, where Affinity is on
 	Forget    float64    // the share of sessions, 0 to 1, that count for nothing: a drill
