@@ -80,7 +80,7 @@ func holdfastMain(args []string) error {
 		return nil
 	})
 	g.Go(func() error { return tunnels.Run(ctx) })
-	g.Go(func() error { return edge.Serve(ctx, []net.Listener{listener}, rt, goodbyeTime, log) })
+	g.Go(func() error { return edge.Serve(ctx, []net.Listener{listener}, rt, edge.Limits{}, goodbyeTime, log) })
 	return g.Wait()
 }
 

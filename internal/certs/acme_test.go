@@ -69,7 +69,7 @@ func startSite(t *testing.T, life time.Duration, only string, change func(*certs
 	running.Go(func() { s.Run(ctx) })
 	running.Go(func() {
 		edge.Serve(ctx, []net.Listener{plain, edge.TLS(secure, edge.TLSConfig(s.Get, a.Protocols()...), nil)},
-			http.HandlerFunc(s.serve), time.Second, discard)
+			http.HandlerFunc(s.serve), edge.Limits{}, time.Second, discard)
 	})
 	t.Cleanup(func() { stop(); running.Wait() })
 	return s

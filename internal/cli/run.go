@@ -125,6 +125,9 @@ func (o runOptions) run(ctx context.Context) error {
 	if o.debug {
 		r.log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
+	if err := edge.OfferSockets(); err != nil { // before anything is opened: it may start us again
+		r.log.Warn("run", "warning", err)
+	}
 	if err := r.check(); err != nil {
 		return err
 	}

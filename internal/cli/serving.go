@@ -12,12 +12,16 @@ import (
 	"holdfast/internal/certs"
 	"holdfast/internal/config"
 	"holdfast/internal/control"
+	"holdfast/internal/edge"
 	"holdfast/internal/server"
 )
 
 // serve runs a server until it is told to stop.
 func serve(ctx context.Context, c config.Config) error {
 	log := newLog(c)
+	if err := edge.OfferSockets(); err != nil { // before anything is opened: it may start us again
+		log.Warn("settings", "warning", err)
+	}
 	for _, w := range warnings(c) {
 		log.Warn("settings", "warning", w)
 	}

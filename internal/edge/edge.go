@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -20,13 +21,6 @@ const (
 	// HeaderBytes bounds a request's line and headers. App Engine takes some
 	// 15 KB; net/http adds 4 KiB of its own to what it is told.
 	HeaderBytes = 15 << 10
-
-	// headerTime bounds how long a stranger may take to send them, idleTime how
-	// long a connection may stay open between two requests. Bodies and answers
-	// have no such bound: uploads, event streams and long polls take their time,
-	// and the router ends them after an hour.
-	headerTime = 30*time.Second - firstTime
-	idleTime   = 10 * time.Minute
 
 	// probeIdle and probeCount are when TCP asks a silent client whether it is
 	// still there, and how often before it gives up: a phone that vanished is
@@ -83,40 +77,42 @@ func Listen(addr string) (net.Listener, error) {
 }
 
 // Serve hands the requests that arrive at any of ls to h until ctx ends; if h is
-// Ahead, it sees connections before. Then Serve accepts no more, waits up to
+// Ahead, it sees connections before. Over TLS that is HTTP/2 as well. Then Serve accepts no more, waits up to
 // grace for requests under way, cuts the rest and returns nil. Upgraded
 // connections are their taker's business. What is bounded is bounded for all of
 // ls together. It owns them, of which there is one at least.
-func Serve(ctx context.Context, ls []net.Listener, h http.Handler, grace time.Duration, log *slog.Logger) error {
+func Serve(ctx context.Context, ls []net.Listener, h http.Handler, limits Limits, grace time.Duration, log *slog.Logger) error {
 	var b bursts
 	look, enough := context.WithCancel(ctx)
 	defer enough()
 	go b.run(look) // ends with ctx, or with us
 
-	srv := &http.Server{
-		Handler:           h,
-		ConnState:         b.state,
-		ReadHeaderTimeout: headerTime,
-		IdleTimeout:       idleTime,
-		MaxHeaderBytes:    HeaderBytes - headerSlop,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-		Protocols:         new(http.Protocols),
-	}
-	srv.Protocols.SetHTTP1(true)
+	limits = limits.orDefaults()
+	http1, http2 := newServers(h, limits, &b, log)
 
 	// A listener that ends by itself ends all: half an edge would be noticed late.
 	ahead, _ := h.(Ahead)
 	var doors []*door
-	ended := make(chan error, len(ls))
-	for _, l := range ls {
+	ended, left := make(chan error, 2*len(ls)), 0
+	serve := func(srv *http.Server, l net.Listener) {
+		left++
 		addr := l.Addr()
+		go func() { ended <- fmt.Errorf("serve %s: %w", addr, srv.Serve(l)) }() // ends with srv
+	}
+	for _, l := range ls {
+		if s, ok := l.(*secure); ok {
+			shake := shakeHands(s, limits, log)
+			serve(http1, shake.http1)
+			serve(http2, shake.http2)
+			continue
+		}
 		if ahead != nil && canPeek {
 			d := newDoor(l, ahead, func() { b.upgrades.Add(1) }, log)
 			doors, l = append(doors, d), d
 		}
-		go func() { ended <- fmt.Errorf("serve %s: %w", addr, srv.Serve(l)) }() // ends with srv
+		serve(http1, calls{l})
 	}
-	left, failed := len(ls), error(nil)
+	var failed error
 	select {
 	case failed = <-ended:
 		left--
@@ -124,9 +120,15 @@ func Serve(ctx context.Context, ls []net.Listener, h http.Handler, grace time.Du
 	}
 	patience, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
 	defer cancel()
-	if srv.Shutdown(patience) != nil {
-		srv.Close()
+	var shut sync.WaitGroup
+	for _, srv := range []*http.Server{http1, http2} {
+		shut.Go(func() { // ends with patience
+			if srv.Shutdown(patience) != nil {
+				srv.Close()
+			}
+		})
 	}
+	shut.Wait()
 	for _, d := range doors {
 		d.wait(patience)
 	}
@@ -135,3 +137,44 @@ func Serve(ctx context.Context, ls []net.Listener, h http.Handler, grace time.Du
 	}
 	return failed
 }
+
+// newServers makes net/http's servers of either protocol: two, because net/http
+// knows only of a tls.Conn that it speaks HTTP/2, and what is looked through is
+// none any more.
+func newServers(h http.Handler, limits Limits, b *bursts, log *slog.Logger) (http1, http2 *http.Server) {
+	http1 = &http.Server{
+		Handler:           overCalls{h, limits},
+		ConnState:         b.state,
+		ReadHeaderTimeout: limits.HeaderTime - firstTime,
+		IdleTimeout:       limits.IdleTime,
+		MaxHeaderBytes:    limits.HeaderBytes - headerSlop,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		Protocols:         new(http.Protocols),
+	}
+	http1.Protocols.SetHTTP1(true)
+	http2 = &http.Server{
+		Handler:           overStreams{h, limits},
+		ReadHeaderTimeout: limits.HeaderTime,
+		IdleTimeout:       limits.IdleTime,
+		MaxHeaderBytes:    limits.HeaderBytes,
+		ErrorLog:          http1.ErrorLog,
+		Protocols:         new(http.Protocols),
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams:          limits.Streams,
+			MaxReceiveBufferPerStream:     streamBuffer,
+			MaxReceiveBufferPerConnection: connBuffer,
+			WriteByteTimeout:              limits.StallTime,
+		},
+	}
+	http2.Protocols.SetUnencryptedHTTP2(true)
+	return http1, http2
+}
+
+// streamBuffer and connBuffer are how much of bodies net/http keeps for handlers
+// that do not read, in bytes: of one stream, and of all of a connection's. Eight
+// may be stuck before the others are; 256 KiB let an upload over 50 ms have 5
+// MB/s.
+const (
+	streamBuffer = 256 << 10
+	connBuffer   = 8 * streamBuffer
+)

@@ -24,7 +24,7 @@ func serve(t *testing.T, h http.HandlerFunc, grace time.Duration) (addr string, 
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- Serve(ctx, []net.Listener{l}, h, grace, slog.New(slog.DiscardHandler)) }()
+	go func() { done <- Serve(ctx, []net.Listener{l}, h, Limits{}, grace, slog.New(slog.DiscardHandler)) }()
 	stop = func() error { cancel(); err := <-done; done <- err; return err }
 	t.Cleanup(func() { stop() })
 	return l.Addr().String(), stop

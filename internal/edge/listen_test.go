@@ -90,7 +90,7 @@ func TestServeListensAtSeveralAddresses(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
-		done <- Serve(ctx, ls, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "here") }), time.Second, slog.New(slog.DiscardHandler))
+		done <- Serve(ctx, ls, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "here") }), Limits{}, time.Second, slog.New(slog.DiscardHandler))
 	}()
 	for _, a := range addrs {
 		c, err := net.Dial(a.Network(), a.String())
@@ -130,7 +130,7 @@ func TestServeEndsWithItsFirstListener(t *testing.T) {
 		t.Fatal(err)
 	}
 	bad.Close()
-	if err := Serve(t.Context(), []net.Listener{good, bad}, http.NotFoundHandler(), time.Second, slog.New(slog.DiscardHandler)); err == nil {
+	if err := Serve(t.Context(), []net.Listener{good, bad}, http.NotFoundHandler(), Limits{}, time.Second, slog.New(slog.DiscardHandler)); err == nil {
 		t.Error("Serve = nil")
 	}
 	if c, err := net.Dial("tcp", good.Addr().String()); err == nil {

@@ -29,8 +29,9 @@ const (
 // bursts counts upgrades, for whom it is the http.Server's ConnState.
 type bursts struct{ upgrades atomic.Int64 }
 
-func (b *bursts) state(_ net.Conn, s http.ConnState) {
+func (b *bursts) state(conn net.Conn, s http.ConnState) {
 	if s == http.StateHijacked {
+		conn.(interface{ hijacked() }).hijacked()
 		b.upgrades.Add(1)
 	}
 }

@@ -33,7 +33,7 @@ func relayedServer(t *testing.T, trusted string, h http.Handler, cfg *tls.Config
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- Serve(ctx, []net.Listener{l}, h, time.Second, slog.New(slog.DiscardHandler)) }()
+	go func() { done <- Serve(ctx, []net.Listener{l}, h, Limits{}, time.Second, slog.New(slog.DiscardHandler)) }()
 	t.Cleanup(func() {
 		stop()
 		if err := <-done; err != nil {

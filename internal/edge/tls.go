@@ -8,7 +8,7 @@ import (
 
 // protocols are what is spoken over TLS, the most wanted first: the names that
 // ALPN has for them.
-var protocols = []string{"http/1.1"}
+var protocols = []string{alpnHTTP2, "http/1.1"}
 
 // suites are those of TLS 1.2 that keep a secret after the key is lost and seal
 // what they encrypt. Those of TLS 1.3 are all like this, and not for us to choose.
@@ -37,8 +37,8 @@ func TLSConfig(certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error),
 }
 
 // TLS is a listener whose connections speak TLS as cfg says, each of them on what
-// base makes of it; a nil base leaves it as it is. The handshake is done by
-// whoever first reads from a connection, and Serve bounds its time. It owns l.
+// base makes of it; a nil base leaves it as it is. It is for Serve, which does the
+// handshakes. It owns l.
 //
 // tls.NewListener has no place for a base, and a tls.Conn stands on the same
 // connection for as long as it lives: who wants to take that over one day, as

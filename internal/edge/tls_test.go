@@ -48,7 +48,7 @@ func TestTLSStandsOnItsBase(t *testing.T) {
 				w.Write(b)
 			})
 			go func() {
-				done <- Serve(ctx, []net.Listener{TLS(l, &tls.Config{Certificates: lent.TLS.Certificates}, base)}, echo, time.Second, slog.New(slog.DiscardHandler))
+				done <- Serve(ctx, []net.Listener{TLS(l, &tls.Config{Certificates: lent.TLS.Certificates}, base)}, echo, Limits{}, time.Second, slog.New(slog.DiscardHandler))
 			}()
 			client := lent.Client()
 			body := bytes.Repeat([]byte("0123456789"), 10_000)

@@ -78,14 +78,16 @@ func (r *Router) record(now time.Time, what string, all []slog.Attr) {
 // attrs is what the records of a request and of its socket share. The path is
 // logged without its query, which may carry secrets.
 func (x *exchange) attrs() []slog.Attr {
-	all := make([]slog.Attr, 0, 20)
+	all := make([]slog.Attr, 0, 22)
 	all = append(all,
 		slog.String("id", x.id),
 		slog.String("trace", x.trace),
+		slog.String("proto", x.proto),
 		slog.String("method", clip(x.req.Method)),
 		slog.String("host", clip(x.req.Host)),
 		slog.String("path", clip(x.req.URL.Path)),
 		slog.String("client", x.origin.client),
+		slog.Int("port", int(x.port)),
 	)
 	if x.place.Service != "" {
 		all = append(all,

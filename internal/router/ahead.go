@@ -43,7 +43,7 @@ func (r *Router) Take(client *net.TCPConn, from net.Addr, first []byte) net.Conn
 	s := straights.Get().(*straight)
 	defer straights.Put(s)
 	x := &exchange{r: r, w: &answerWriter{}, req: req, start: time.Now(), socket: true}
-	x.from(tcpAddress(from), tcpAddress(client.LocalAddr()))
+	x.from(tcpAddress(from), plainAddress(tcpAddress(client.LocalAddr())))
 	if x.elsewhere() != "" || !x.find() || x.barred() || !x.enter() || !x.choose() || x.mayOpen() != nil {
 		x.undo()
 		return client
@@ -78,7 +78,7 @@ func (r *Router) Take(client *net.TCPConn, from net.Addr, first []byte) net.Conn
 		conn.Close()
 		return nil
 	}
-	x.handOver(client, tunnel.Unread(conn, bytes.Clone(s.answer[size:n])), s.out, extended)
+	x.greet(client, tunnel.Unread(conn, bytes.Clone(s.answer[size:n])), s.out, extended)
 	return nil
 }
 
@@ -128,11 +128,11 @@ func switched(answer []byte) (h http.Header, size int) {
 }
 
 // tcpAddress is the address of a TCP connection's end.
-func tcpAddress(a net.Addr) netip.Addr {
+func tcpAddress(a net.Addr) netip.AddrPort {
 	if t, ok := a.(*net.TCPAddr); ok {
-		return plainAddress(t.AddrPort())
+		return t.AddrPort()
 	}
-	return netip.Addr{}
+	return netip.AddrPort{}
 }
 
 // begun is a client's connection whose handshake is with an instance already,
@@ -173,7 +173,11 @@ func (b *begun) Close() error {
 // resumes goes on with a handshake that has begun the straight way. It is false
 // for a request that is none.
 func (r *Router) resumes(w http.ResponseWriter, req *http.Request) bool {
-	a, ok := req.Context().Value(http.LocalAddrContextKey).(begunAddr)
+	addr := req.Context().Value(http.LocalAddrContextKey)
+	if above, ok := addr.(interface{ Unwrap() net.Addr }); ok {
+		addr = above.Unwrap() // the edge has something of its own to find
+	}
+	a, ok := addr.(begunAddr)
 	if !ok || a.begun.resumed.Swap(true) { // a later one on the same connection
 		return false
 	}

@@ -64,7 +64,7 @@ func TestStraightWay(t *testing.T) {
 		{rule: "two hosts", request: hello + "Host: localhost\r\n", want: "HTTP/1.1 400 "},
 		{rule: "no host", request: strings.Replace(hello, "Host: localhost\r\n", "", 1), want: "HTTP/1.1 400 "},
 		{rule: "an empty host", request: strings.Replace(hello, "Host: localhost", "Host:", 1)},
-		{rule: "a folded line", request: hello + "X-A: b\r\n c\r\n"},
+		{rule: "a folded line", request: hello + "X-A: b\r\n c\r\n", want: "HTTP/1.1 400 "},
 		{rule: "a blank in a name", request: hello + "X A: b\r\n", want: "HTTP/1.1 400 "},
 		{rule: "a blank before the colon", request: hello + "X-A : b\r\n", want: "HTTP/1.1 400 "},
 		{rule: "a NUL", request: hello + "X-A: \x00\r\n", want: "HTTP/1.1 400 "},
@@ -72,7 +72,7 @@ func TestStraightWay(t *testing.T) {
 		{rule: "a length of nothing", request: hello + "Content-Length: 0\r\n"},
 		{rule: "chunks", request: hello + "Transfer-Encoding: chunked\r\n", want: "HTTP/1.1 400 "},
 		{rule: "two readings of where it ends", request: hello + "Transfer-Encoding: chunked\r\nContent-Length: 3\r\n", want: "HTTP/1.1 400 "},
-		{rule: "a bare line end as the end", request: strings.Replace(hello, "\r\nUpgrade", "\r\n\n\r\nUpgrade", 1), want: "HTTP/1.1 200 "},
+		{rule: "a bare line end as the end", request: strings.Replace(hello, "\r\nUpgrade", "\r\n\n\r\nUpgrade", 1), want: "HTTP/1.1 400 "},
 		{rule: "an expectation", request: hello + "Expect: 100-continue\r\n"},
 		{rule: "another host", request: strings.Replace(hello, "Host: localhost", "Host: example.com", 1), want: "HTTP/1.1 404 "},
 		{rule: "another version", request: strings.Replace(hello, "Version: 13", "Version: 8", 1), want: "HTTP/1.1 426 "},
@@ -183,7 +183,9 @@ func TestStraightWayEndsWithTheServer(t *testing.T) {
 		close(gone)
 	}))
 	ended := make(chan error, 1)
-	go func() { ended <- edge.Serve(ctx, []net.Listener{l}, f.Router, 10*time.Millisecond, discard) }()
+	go func() {
+		ended <- edge.Serve(ctx, []net.Listener{l}, f.Router, edge.Limits{}, 10*time.Millisecond, discard)
+	}()
 	conn, err := net.Dial("tcp", l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -329,7 +331,7 @@ func BenchmarkHandshake(b *testing.B) {
 			ctx, cancel := context.WithCancel(context.Background())
 			var running sync.WaitGroup
 			running.Go(func() { tunnels.Run(ctx) })
-			running.Go(func() { edge.Serve(ctx, []net.Listener{l}, way.handler(r), time.Millisecond, discard) })
+			running.Go(func() { edge.Serve(ctx, []net.Listener{l}, way.handler(r), edge.Limits{}, time.Millisecond, discard) })
 			defer running.Wait()
 			defer cancel()
 

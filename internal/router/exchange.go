@@ -40,7 +40,9 @@ type exchange struct {
 	start time.Time
 
 	client netip.Addr
-	secure bool // the client came over TLS
+	port   uint16 // of the client: together with its address, that is a connection of it
+	proto  string // of HTTP, as the client spoke it
+	secure bool   // the client came over TLS
 	origin origin
 	socket bool // a WebSocket's handshake
 
@@ -64,6 +66,8 @@ type exchange struct {
 	learns bool            // the answer tells of a session that is not in that table
 	ticket *ticket         // the client's claim to one more socket; nil where nobody counts
 	inside bool            // counted by Router.enter
+	stream *stream         // what an extended CONNECT opened; nil for every other request
+	joined *stream         // the same, once it is a socket
 
 	body    *requestBody
 	refused error // why the last instance did not take the connection
@@ -109,12 +113,15 @@ func (r *Router) begin(w http.ResponseWriter, req *http.Request) *exchange {
 	if a, ok := req.Context().Value(http.LocalAddrContextKey).(net.Addr); ok {
 		listener = address(a.String())
 	}
-	x.from(address(req.RemoteAddr), listener)
+	client, _ := netip.ParseAddrPort(req.RemoteAddr)
+	x.from(client, listener)
 	return x
 }
 
 // from notes where the request came from, and names it.
-func (x *exchange) from(client, listener netip.Addr) {
+func (x *exchange) from(peer netip.AddrPort, listener netip.Addr) {
+	client := plainAddress(peer)
+	x.port, x.proto = peer.Port(), x.req.Proto
 	// Names, not secrets; the runtime's generator (ChaCha8) is seeded by the system.
 	var fresh [16]byte
 	binary.BigEndian.PutUint64(fresh[:], randv2.Uint64())

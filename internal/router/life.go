@@ -20,6 +20,7 @@ type life struct {
 	ticket   *ticket
 	key      app.Key
 	instance string
+	port     uint16
 	words    string // the fields below, one after the other
 	ends     [fields]uint16
 }
@@ -31,14 +32,15 @@ const (
 	fieldHost
 	fieldPath
 	fieldClient
+	fieldProto
 	fields
 )
 
 // newLife takes over what the exchange counted.
 func newLife(x *exchange) *life {
-	l := &life{r: x.r, load: x.at.load, ticket: x.ticket, key: x.pool.key, instance: x.at.id}
+	l := &life{r: x.r, load: x.at.load, ticket: x.ticket, key: x.pool.key, instance: x.at.id, port: x.port}
 	var b strings.Builder
-	words := [fields]string{x.id, x.trace, clip(x.req.Host), clip(x.req.URL.Path), x.origin.client}
+	words := [fields]string{x.id, x.trace, clip(x.req.Host), clip(x.req.URL.Path), x.origin.client, x.proto}
 	for i, w := range words {
 		b.WriteString(w) // at most logMax and an ellipsis: all ends fit
 		l.ends[i] = uint16(b.Len())
@@ -69,10 +71,12 @@ func (l *life) end(e tunnel.Ending, err error) {
 	all = append(all,
 		slog.String("id", l.field(fieldID)),
 		slog.String("trace", l.field(fieldTrace)),
+		slog.String("proto", l.field(fieldProto)),
 		slog.String("method", http.MethodGet),
 		slog.String("host", l.field(fieldHost)),
 		slog.String("path", l.field(fieldPath)),
 		slog.String("client", l.field(fieldClient)),
+		slog.Int("port", int(l.port)),
 		slog.String("app", l.key.App),
 		slog.String("service", l.key.Service),
 		slog.String("version", l.key.Version),

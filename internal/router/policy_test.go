@@ -18,7 +18,7 @@ func tryOpen(t *testing.T, f *front, header http.Header) (*websocket.Conn, int) 
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	conn, resp, err := websocket.Dial(ctx, f.url+"/ws", &websocket.DialOptions{HTTPHeader: header})
+	conn, resp, err := websocket.Dial(ctx, f.url+"/ws", &websocket.DialOptions{HTTPHeader: header, HTTPClient: f.client})
 	if err == nil {
 		t.Cleanup(func() { conn.CloseNow() })
 	}
@@ -28,7 +28,7 @@ func tryOpen(t *testing.T, f *front, header http.Header) (*websocket.Conn, int) 
 	return conn, resp.StatusCode
 }
 
-func TestAllowedOrigins(t *testing.T) { bothWays(t, testAllowedOrigins) }
+func TestAllowedOrigins(t *testing.T) { allWays(t, testAllowedOrigins) }
 
 func testAllowedOrigins(t *testing.T, newFront func(*testing.T, Config) *front) {
 	f := newFront(t, Config{})
@@ -94,7 +94,7 @@ func testSocketsPerClient(t *testing.T, newFront func(*testing.T, Config) *front
 }
 
 // What the tunnel has to enforce reaches it.
-func TestPolicyReachesTheTunnel(t *testing.T) { bothWays(t, testPolicyReachesTheTunnel) }
+func TestPolicyReachesTheTunnel(t *testing.T) { allWays(t, testPolicyReachesTheTunnel) }
 
 func testPolicyReachesTheTunnel(t *testing.T, newFront func(*testing.T, Config) *front) {
 	f := newFront(t, Config{})

@@ -393,17 +393,35 @@ func (r *Router) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	if r.resumes(w, req) {
 		return
 	}
+	if s := r.serve(w, req); s != nil {
+		s.pump() // the request is over, its record written; its stream lives as long as the socket
+	}
+}
+
+// serve carries one request. What it returns is the stream that has become a
+// socket, which has to be pumped; nil where none has.
+func (r *Router) serve(w http.ResponseWriter, req *http.Request) *stream {
 	x := r.begin(w, req)
 	defer x.end() // also when the answer is cut by a panic, which passes through
+	x.serve()
+	return x.joined
+}
 
+func (x *exchange) serve() {
+	r := x.r
 	switch {
 	case r.closed.Load():
 		x.refuse(http.StatusServiceUnavailable, "This server is shutting down.")
 		return
-	case req.Method == http.MethodConnect:
+	case x.req.Method == http.MethodConnect && x.req.Header[protocolField] == nil:
 		x.refuse(http.StatusMethodNotAllowed, "CONNECT is not served here.")
 		return
-	case req.RequestURI == "*":
+	case x.req.Method == http.MethodConnect && !x.translate():
+		x.refuse(http.StatusNotImplemented, "No protocol but websocket is spoken over CONNECT here.") // RFC 9220, 3
+		return
+	}
+	req := x.req
+	if req.RequestURI == "*" {
 		x.asterisk()
 		return
 	}
@@ -429,7 +447,9 @@ func (r *Router) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	case status == http.StatusSwitchingProtocols:
 		x.upgrade()
 	default:
-		if status == http.StatusUpgradeRequired {
+		if status == http.StatusUpgradeRequired && x.stream != nil {
+			status = http.StatusBadRequest // HTTP/2 has no Upgrade
+		} else if status == http.StatusUpgradeRequired {
 			x.w.Header()["Upgrade"] = []string{"websocket"}
 			x.w.Header()["Sec-WebSocket-Version"] = []string{socketVersion}
 		}

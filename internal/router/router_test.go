@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -26,8 +27,9 @@ import (
 type front struct {
 	*Router
 	t       *testing.T
-	addr    string // where it listens
-	url     string // http://addr
+	addr    string       // where it listens
+	url     string       // http://addr
+	client  *http.Client // speaks to it
 	tunnels *tunnel.Set
 	access  *records
 }
@@ -53,7 +55,12 @@ func bothWays(t *testing.T, test func(t *testing.T, newFront func(*testing.T, Co
 
 func openFront(t *testing.T, cfg Config, handler func(*Router) http.Handler) *front {
 	t.Helper()
-	f := &front{t: t, access: &records{}}
+	return openFrontAt(t, cfg, handler, func(l net.Listener) net.Listener { return l })
+}
+
+func openFrontAt(t *testing.T, cfg Config, handler func(*Router) http.Handler, over func(net.Listener) net.Listener) *front {
+	t.Helper()
+	f := &front{t: t, client: plain, access: &records{}}
 	cfg.Access = slog.New(slog.NewJSONHandler(f.access, nil))
 	if cfg.Domains == nil {
 		cfg.Domains = []string{"localhost"}
@@ -69,7 +76,9 @@ func openFront(t *testing.T, cfg Config, handler func(*Router) http.Handler) *fr
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { f.tunnels.Run(ctx) })
-	running.Go(func() { edge.Serve(ctx, []net.Listener{l}, handler(f.Router), 10*time.Millisecond, discard) })
+	running.Go(func() {
+		edge.Serve(ctx, []net.Listener{over(l)}, handler(f.Router), edge.Limits{}, 10*time.Millisecond, discard)
+	})
 	t.Cleanup(func() {
 		cancel()
 		running.Wait()
@@ -158,7 +167,7 @@ func (f *front) get(path string, change ...func(*http.Request)) (*http.Response,
 
 func (f *front) do(req *http.Request) (*http.Response, string) {
 	f.t.Helper()
-	res, err := plain.Do(req)
+	res, err := f.client.Do(req)
 	if err != nil {
 		f.t.Fatalf("%s %s: %v", req.Method, req.URL, err)
 	}
@@ -242,6 +251,13 @@ func (r *records) last(t *testing.T, msg string) (m map[string]any) {
 		return m != nil
 	})
 	return m
+}
+
+// any tells whether there is a record like that.
+func (r *records) any(like func(map[string]any) bool) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.ContainsFunc(r.all, like)
 }
 
 func (r *records) count(msg string) (n int) {

@@ -117,7 +117,7 @@ func TestEachWayKnowsTheClientBehindAProxy(t *testing.T) {
 		ctx, stop := context.WithCancel(context.Background())
 		var running sync.WaitGroup
 		running.Go(func() {
-			edge.Serve(ctx, []net.Listener{edge.Relayed(l, f.Trusts, discard)}, h, 10*time.Millisecond, discard)
+			edge.Serve(ctx, []net.Listener{edge.Relayed(l, f.Trusts, discard)}, h, edge.Limits{}, 10*time.Millisecond, discard)
 		})
 		defer stop()
 		conn, err := net.Dial("tcp", addr)

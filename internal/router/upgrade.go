@@ -217,7 +217,7 @@ func (x *exchange) decline(conn net.Conn, res *http.Response) {
 
 	wanted := res.Header["Upgrade"]
 	dropHops(res.Header)
-	if res.StatusCode == http.StatusUpgradeRequired && wanted != nil {
+	if res.StatusCode == http.StatusUpgradeRequired && wanted != nil && x.stream == nil {
 		res.Header["Upgrade"] = wanted // that status must say to what (RFC 9110, 15.5.22)
 	}
 	if err := x.answer(res); err != nil {
@@ -258,6 +258,11 @@ func (x *exchange) decline(conn net.Conn, res *http.Response) {
 // join takes the client's connection away from net/http, and begins the
 // socket's life. It owns conn.
 func (x *exchange) join(conn net.Conn, in *bufio.Reader, h http.Header) {
+	conn = tunnel.Unread(conn, ahead(in))
+	if x.stream != nil {
+		x.joinStream(conn, h)
+		return
+	}
 	hello := x.appendHello(nil, h)
 	client, buffered, err := http.NewResponseController(x.w).Hijack()
 	if err != nil {
@@ -265,11 +270,24 @@ func (x *exchange) join(conn net.Conn, in *bufio.Reader, h http.Header) {
 		x.failed(x.req.Context(), fmt.Errorf("hijack: %w", err))
 		return
 	}
+	unread := ahead(buffered.Reader)
+	if through, ok := client.(lookedThrough); ok {
+		var held []byte
+		client, held = through.Release()
+		unread = append(unread, held...)
+	}
 	if b, ok := client.(*begun); ok {
 		client = b.TCPConn
 	}
 	client.SetDeadline(time.Now().Add(helloMax))
-	x.handOver(tunnel.Unread(client, ahead(buffered.Reader)), tunnel.Unread(conn, ahead(in)), hello, extended(h))
+	x.greet(tunnel.Unread(client, unread), conn, hello, extended(h))
+}
+
+// lookedThrough is a connection that the edge looks through while it is HTTP.
+type lookedThrough interface {
+	// Release gives up the connection beneath and what was read from it behind
+	// what net/http has buffered.
+	Release() (conn net.Conn, unread []byte)
 }
 
 // appendHello writes the 101 as the client gets it: the instance's, with what
@@ -289,9 +307,8 @@ func (x *exchange) appendHello(b []byte, h http.Header) []byte {
 // extended tells whether the two ends agreed on an extension.
 func extended(h http.Header) bool { return len(h["Sec-Websocket-Extensions"]) > 0 }
 
-// handOver writes the 101 to the client and gives both connections to the tunnels.
-// It owns them. A life begins with that, which then counts the socket.
-func (x *exchange) handOver(client, conn net.Conn, hello []byte, extended bool) {
+// greet writes the 101 to the client and hands both connections over. It owns them.
+func (x *exchange) greet(client, conn net.Conn, hello []byte, extended bool) {
 	x.w.status = http.StatusSwitchingProtocols
 	n, err := client.Write(hello)
 	x.w.bytes += int64(n)
@@ -301,11 +318,17 @@ func (x *exchange) handOver(client, conn net.Conn, hello []byte, extended bool) 
 		conn.Close()
 		return
 	}
+	x.handOver(client, conn, extended)
+}
+
+// handOver gives both connections to the tunnels. It owns them. A life begins
+// with that, which then counts the socket.
+func (x *exchange) handOver(client, conn net.Conn, extended bool) {
 	// From here the socket is counted until the tunnels say that it ended.
 	life, policy := newLife(x), x.pool.sockets
 	x.at, x.ticket, x.inside = member{}, nil, false
 	opened := time.Now()
-	err = x.r.tunnels.Join(tunnel.Socket{
+	err := x.r.tunnels.Join(tunnel.Socket{
 		ID:       life.field(fieldID),
 		Key:      life.key,
 		Instance: life.instance,

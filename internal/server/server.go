@@ -231,7 +231,7 @@ func (s *Server) Run(ctx, hurry context.Context) error {
 	start(func() error { return s.serveFront(front) })
 	if s.keep != nil {
 		start(func() error {
-			return edge.Serve(front, []net.Listener{s.cfg.Admin}, s.door, goodbyeTime, s.cfg.Log.With("room", "admin"))
+			return edge.Serve(front, []net.Listener{s.cfg.Admin}, s.door, edge.Limits{}, goodbyeTime, s.cfg.Log.With("room", "admin"))
 		})
 		start(func() error { return s.tidy(rooms) })
 	}
@@ -263,7 +263,7 @@ func (s *Server) serveFront(ctx context.Context) error {
 		}
 		return errors.Join(errs...)
 	}
-	return edge.Serve(ctx, all, front{s.router, s.certs}, goodbyeTime, s.cfg.Log.With("room", "edge"))
+	return edge.Serve(ctx, all, front{s.router, s.certs}, edge.Limits{}, goodbyeTime, s.cfg.Log.With("room", "edge"))
 }
 
 // stop is the order of goodbyes: sockets and requests first, while the app
