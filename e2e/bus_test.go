@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -195,6 +196,86 @@ func TestMessagesCrossInstancesOverARealRedis(t *testing.T) {
 	h := start(t, "../examples/chat-node", "--redis="+url)
 	a, b := apart(t, ctx, h)
 	both(t, ctx, a, b, "real")
+}
+
+// Flask-SocketIO with its message queue: over the bus, and over a real Redis.
+func TestFlaskSocketIOCrossesInstances(t *testing.T) {
+	t.Parallel()
+	python3Has(t, map[string]string{"flask_socketio": "python3-flask-socketio", "geventwebsocket": "python3-gevent-websocket", "redis": "python3-redis"})
+	for name, more := range map[string]func(t *testing.T) []string{
+		"bus":   func(*testing.T) []string { return nil },
+		"redis": func(t *testing.T) []string { return []string{"--redis=" + realRedis(t)} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			args := append([]string{"testdata/flask-socketio"}, more(t)...)
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			h := start(t, args...)
+			a, b := apart(t, ctx, h)
+			// It subscribes when somebody is there first, at its leisure.
+			a.reaches(t, ctx, b)
+			b.reaches(t, ctx, a)
+			both(t, ctx, a, b, name)
+		})
+	}
+}
+
+// reaches says something again and again until the other one hears it.
+func (p person) reaches(t *testing.T, ctx context.Context, other person) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(ctx)
+	var speaking sync.WaitGroup
+	defer speaking.Wait()
+	defer cancel()
+	mark := "from " + p.instance
+	speaking.Go(func() { // ends with the waiting below
+		for ctx.Err() == nil {
+			err := p.conn.Write(context.WithoutCancel(ctx), websocket.MessageText, fmt.Appendf(nil, `42["say",{"id":%q,"text":%q}]`, mark, mark))
+			if err != nil {
+				return
+			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(50 * time.Millisecond):
+			}
+		}
+	})
+	await(t, ctx, other.conn, mark)
+}
+
+// The chat in Go, by go-redis over a Redis of the operator's.
+func TestGoChatCrossesInstancesOverARealRedis(t *testing.T) {
+	t.Parallel()
+	url := realRedis(t)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	h := start(t, "../examples/chat", "--redis="+url)
+	enter := func() person {
+		conn, _, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(h.url, "http")+"/ws", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.CloseNow() })
+		conn.SetReadLimit(1 << 20)
+		write(t, ctx, conn, `{"type":"hello","name":"somebody"}`)
+		_, text, err := conn.Read(ctx)
+		m := welcomed.FindSubmatch(text)
+		if err != nil || m == nil {
+			t.Fatalf("welcomed with %q, %v", text, err)
+		}
+		return person{conn, string(m[1])}
+	}
+	a, b := enter(), enter()
+	if a.instance == b.instance {
+		t.Fatalf("two people are both on %s", a.instance)
+	}
+	for i, p := range []person{a, b} {
+		write(t, ctx, p.conn, fmt.Sprintf(`{"type":"say","id":"%d-one","text":"one of %d."}`, i, i))
+		write(t, ctx, p.conn, fmt.Sprintf(`{"type":"say","id":"%d-two","text":"two of %d."}`, i, i))
+		for _, q := range []person{a, b} {
+			q.hears(t, ctx, fmt.Sprintf("one of %d.", i), fmt.Sprintf("two of %d.", i))
+		}
+	}
 }
 
 func nodeIsHere(t *testing.T) {
