@@ -38,8 +38,8 @@ var rooms = map[string][]string{
 
 	"googleapi": {"app", "appyaml", "auth", "control", "logs", "source", "store"},
 
-	"bench": {"app", "edge", "logs", "router", "tunnel"}, // the data plane, beside other proxies
-	"e2e":   nil,                                         // knows the program from outside
+	"bench": {"app", "bus", "edge", "logs", "router", "tunnel"}, // the data plane and the bus, beside others
+	"e2e":   nil,                                                // knows the program from outside
 
 	"driver":            {"app"},
 	"driver/drivertest": {"app", "driver"},

@@ -51,6 +51,8 @@ var roles = map[string]func([]string) error{
 	"backend":      backendMain,
 	"holdfast":     holdfastMain,
 	"reverseproxy": reverseMain,
+	"bus":          busMain,
+	"busload":      busLoadMain,
 }
 
 func isRole(args []string) bool { return len(args) > 1 && roles[args[1]] != nil }

@@ -5,7 +5,7 @@
 set -u
 
 missing=''
-for peer in nginx haproxy caddy; do
+for peer in nginx haproxy caddy redis-server; do
 	PATH="$PATH:/usr/sbin:/sbin" command -v $peer >/dev/null || missing="$missing $peer"
 done
 [ -z "$missing" ] && exit 0

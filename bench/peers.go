@@ -32,6 +32,7 @@ type peer struct {
 	env    []string
 	tls    bool // can be measured with TLS at its edge
 	http   bool // is there for plain HTTP alone
+	bus    bool // is there for the bus alone
 }
 
 // workers is how many threads or processes each proxy gets.
@@ -46,6 +47,7 @@ const (
 	caddy     = "caddy"
 	goProxy   = "reverseproxy"
 	goProxyKA = "reverseproxy-256"
+	redis     = "redis"
 )
 
 // peers lists the columns, from left to right.
@@ -58,6 +60,7 @@ func peers() []peer {
 		{name: caddy, binary: "caddy", about: []string{"version"}, conf: "Caddyfile", args: []string{"run", "--adapter", "caddyfile", "--config"}, env: []string{two}, tls: true},
 		{name: goProxy, what: "httputil.ReverseProxy with http.DefaultTransport, no access log", role: []string{"reverseproxy", "default"}, env: []string{two}},
 		{name: goProxyKA, what: fmt.Sprintf("the same, keeping %d connections to the instance", idleConns), role: []string{"reverseproxy", "tuned"}, env: []string{two}, http: true},
+		{name: redis, binary: "redis-server", about: []string{"--version"}, conf: "redis.conf", bus: true},
 		{name: ours, what: "edge, router and tunnels, access log on", role: []string{"holdfast"}, env: []string{two}, tls: true},
 	}
 }

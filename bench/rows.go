@@ -27,11 +27,23 @@ type bound struct {
 
 const best = "best"
 
+// measures says whether p has figures in this group.
+func (g group) measures(p peer) bool {
+	switch {
+	case g.bus:
+		return p.bus || p.name == ours
+	case p.bus, g.tls && !p.tls, p.http && !g.http:
+		return false
+	}
+	return true
+}
+
 // group is what is measured in one go, on one stand.
 type group struct {
 	name    string
 	tls     bool
 	http    bool // carries plain HTTP alone
+	bus     bool // carries an app's messages, and nothing else
 	rows    []row
 	measure func(*stand) error
 }
@@ -54,6 +66,10 @@ type size struct {
 	askFor    time.Duration
 	polls     int
 	encrypted int // sockets idle with TLS
+
+	subscribers int // of the bus
+	messages    int // a second over the bus
+	carryFor    time.Duration
 }
 
 var (
@@ -62,6 +78,7 @@ var (
 		opened: 3000, echoing: 200, echoFor: 3 * time.Second,
 		pushed: 2000, pushes: 20, large: 4, largeFor: 2 * time.Second,
 		asking: 64, askFor: 2 * time.Second, polls: 2000, encrypted: 2000,
+		subscribers: 100, messages: 10_000, carryFor: 5 * time.Second,
 	}
 	// quick shows that everything works. Its figures mean little.
 	quick = size{
@@ -69,6 +86,7 @@ var (
 		opened: 100, echoing: 20, echoFor: 100 * time.Millisecond,
 		pushed: 50, pushes: 3, large: 2, largeFor: 100 * time.Millisecond,
 		asking: 8, askFor: 100 * time.Millisecond, polls: 50, encrypted: 50,
+		subscribers: 5, messages: 500, carryFor: 200 * time.Millisecond,
 	}
 )
 
@@ -141,6 +159,7 @@ func groups(s size) []group {
 			{id: "tls-large-rate", title: "TLS: echo of 1 MiB messages", unit: "MB/s", higher: true},
 			{id: "tls-large-cpu", title: "the same: CPU per message", unit: us},
 		}},
+		{name: "bus", bus: true, measure: messages, rows: busRows(s)},
 	}
 }
 

@@ -35,7 +35,7 @@ func (r *runner) run(ctx context.Context) (*results, error) {
 	for round := 1; round <= r.rounds; round++ {
 		for _, g := range r.groups {
 			for _, p := range r.peers {
-				if g.tls && !p.tls || p.http && !g.http {
+				if !g.measures(p) {
 					continue
 				}
 				started := time.Now()
@@ -58,7 +58,13 @@ func (r *runner) measure(ctx context.Context, round int, g group, p peer, out *r
 	if r.profiles != "" && p.name == ours {
 		env = append(env, profileVariable+"="+filepath.Join(r.profiles, g.name))
 	}
-	s, err := r.stand(ctx, p, g.tls, dir, env)
+	var s *stand
+	var err error
+	if g.bus {
+		s, err = r.busStand(ctx, p, dir, env)
+	} else {
+		s, err = r.stand(ctx, p, g.tls, dir, env)
+	}
 	if err == nil {
 		defer s.stop()
 		if err = g.measure(s); err != nil {

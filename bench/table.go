@@ -121,7 +121,11 @@ func (r *results) verdict(row row) string {
 		if row.higher {
 			word = "at least"
 		}
-		text := fmt.Sprintf("%s %.3g%s", word, b.times, of)
+		amount := fmt.Sprintf("%.3g", b.times)
+		if b.times >= 1000 {
+			amount = number(b.times, 0)
+		}
+		text := word + " " + amount + of
 		switch limit := b.times * reference; {
 		case math.IsNaN(v), math.IsNaN(limit), limit == 0:
 		case row.higher && v >= limit, !row.higher && v <= limit:
