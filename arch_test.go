@@ -17,6 +17,7 @@ import (
 var rooms = map[string][]string{
 	"app":      nil,
 	"spelling": nil,
+	"tally":    nil,
 	"appyaml":  {"app", "spelling"},
 	"config":   {"app", "spelling"},
 	"logs":     {"app"},
@@ -26,7 +27,7 @@ var rooms = map[string][]string{
 	"certs":    {"app"},
 	"tunnel":   {"app"},
 	"probe":    {"app"},
-	"router":   {"app", "tunnel", "logs"},
+	"router":   {"app", "tally", "tunnel", "logs"},
 	"source":   {"app"},
 	"build":    {"app", "logs", "source"},
 	"control":  {"app", "store", "driver", "probe", "router", "logs"},

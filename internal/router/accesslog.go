@@ -45,10 +45,11 @@ func (x *exchange) end() {
 	if x.body != nil {
 		read = x.body.read.Load()
 	}
+	now := time.Now()
+	x.count(status, now)
 	if !x.r.recorded() {
 		return
 	}
-	now := time.Now()
 	all := append(x.attrs(),
 		slog.Int("status", status),
 		slog.Int64("in", read),
@@ -57,6 +58,9 @@ func (x *exchange) end() {
 	)
 	if x.tries > 1 {
 		all = append(all, slog.Int("tries", x.tries))
+	}
+	if x.why != "" {
+		all = append(all, slog.String("cause", string(x.why)))
 	}
 	if x.err != nil {
 		all = append(all, slog.String("err", clip(x.err.Error())))

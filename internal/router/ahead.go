@@ -73,7 +73,7 @@ func (r *Router) Take(client *net.TCPConn, from net.Addr, first []byte) net.Conn
 	extended := extended(h)
 	s.out = x.appendHello(s.out[:0], h)
 	if _, err := io.ReadFull(client, s.in[:len(first)]); err != nil {
-		x.err = errLeft
+		x.err, x.why = errLeft, ClientLeft
 		client.Close()
 		conn.Close()
 		return nil
@@ -164,7 +164,7 @@ type begunAddr struct {
 func (b *begun) Close() error {
 	if !b.resumed.Swap(true) {
 		b.instance.Close()
-		b.x.err = errLeft
+		b.x.err, b.x.why = errLeft, ClientLeft
 		b.x.end()
 	}
 	return b.TCPConn.Close()

@@ -128,7 +128,7 @@ func (x *exchange) carry() {
 		}
 		if n > 0 {
 			if _, err := x.w.Write(buf[:n]); err != nil {
-				x.err = errLeft
+				x.err, x.why = errLeft, ClientLeft
 				panic(http.ErrAbortHandler)
 			}
 		}

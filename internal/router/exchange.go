@@ -61,6 +61,7 @@ type exchange struct {
 	cookie session         // to be sealed into an affinity cookie
 	reseal bool            // the client needs that cookie
 	pinned tunnel.Affinity // what the client brought that decided
+	lost   app.Cause       // why it came to another instance than it belonged to; "": it did not
 	talk   talk            // what it says of a session of long polling; read where the pool has a table of them
 	digest digest          // of talk.sid
 	learns bool            // the answer tells of a session that is not in that table
@@ -70,12 +71,14 @@ type exchange struct {
 	joined *stream         // the same, once it is a socket
 
 	body    *requestBody
-	refused error // why the last instance did not take the connection
-	err     error // why the answer is not the app's, or not all of it
+	refused error     // why the last instance did not take the connection
+	err     error     // why the answer is not the app's, or not all of it
+	why     app.Cause // the same in a word
 }
 
 // refusal is an answer of ours instead of the app's.
 type refusal struct {
+	cause  app.Cause
 	status int
 	text   string
 }
@@ -83,12 +86,12 @@ type refusal struct {
 func (r *refusal) Error() string { return r.text }
 
 var (
-	errNoInstance = &refusal{http.StatusServiceUnavailable, "No instance of this service is ready. Please try again in a moment."}
-	errRefused    = &refusal{http.StatusServiceUnavailable, "No instance of this service accepts connections. Please try again in a moment."}
-	errCrowd      = &refusal{http.StatusServiceUnavailable, "Too many requests wait for this service to be ready. Please try again in a moment."}
-	errClosing    = &refusal{http.StatusServiceUnavailable, "This server is shutting down."}
-	errStopped    = &refusal{http.StatusServiceUnavailable, "This version of the service is stopped."}
-	errNowhere    = &refusal{http.StatusNotFound, "This application is not served here any more."}
+	errNoInstance = &refusal{NotReady, http.StatusServiceUnavailable, "No instance of this service is ready. Please try again in a moment."}
+	errRefused    = &refusal{NoConnection, http.StatusServiceUnavailable, "No instance of this service accepts connections. Please try again in a moment."}
+	errCrowd      = &refusal{Crowded, http.StatusServiceUnavailable, "Too many requests wait for this service to be ready. Please try again in a moment."}
+	errClosing    = &refusal{app.ShuttingDown, http.StatusServiceUnavailable, "This server is shutting down."}
+	errStopped    = &refusal{Stopped, http.StatusServiceUnavailable, "This version of the service is stopped."}
+	errNowhere    = &refusal{UnknownHost, http.StatusNotFound, "This application is not served here any more."}
 )
 
 // dialError is a connection that an instance did not take: nothing was sent.

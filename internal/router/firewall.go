@@ -26,4 +26,4 @@ func (x *exchange) barred() bool {
 }
 
 // errBarred is told to whom the firewall keeps out, as App Engine does.
-var errBarred = &refusal{403, "Access is forbidden."}
+var errBarred = &refusal{Barred, 403, "Access is forbidden."}

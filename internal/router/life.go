@@ -17,6 +17,7 @@ import (
 type life struct {
 	r        *Router
 	load     *target
+	counts   *counts
 	ticket   *ticket
 	key      app.Key
 	instance string
@@ -38,7 +39,7 @@ const (
 
 // newLife takes over what the exchange counted.
 func newLife(x *exchange) *life {
-	l := &life{r: x.r, load: x.at.load, ticket: x.ticket, key: x.pool.key, instance: x.at.id, port: x.port}
+	l := &life{r: x.r, load: x.at.load, counts: x.pool.counts, ticket: x.ticket, key: x.pool.key, instance: x.at.id, port: x.port}
 	var b strings.Builder
 	words := [fields]string{x.id, x.trace, clip(x.req.Host), clip(x.req.URL.Path), x.origin.client, x.proto}
 	for i, w := range words {
@@ -64,6 +65,7 @@ func (l *life) end(e tunnel.Ending, err error) {
 	l.load.sockets.Add(-1)
 	l.r.leave()
 	l.ticket.giveBack()
+	l.counts.ended(e)
 	if !l.r.recorded() {
 		return
 	}

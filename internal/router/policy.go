@@ -16,7 +16,7 @@ import (
 
 // errFull refuses a socket before descriptors run out: then nothing would work
 // any more, for those inside neither.
-var errFull = &refusal{http.StatusServiceUnavailable, "This server has as many WebSockets open as it can carry. Please try again in a moment."}
+var errFull = &refusal{Full, http.StatusServiceUnavailable, "This server has as many WebSockets open as it can carry. Please try again in a moment."}
 
 // enter counts one socket more for the whole router, unless there are as many
 // as it may have. leave is called when it has ended, or was not opened.
@@ -35,14 +35,14 @@ func (r *Router) leave() { r.open.Add(-1) }
 func (x *exchange) mayOpen() error {
 	p := x.pool.sockets
 	if p.AllowedOrigins != nil && !originAllowed(x.req.Header["Origin"], x.req.Host, p.AllowedOrigins) {
-		return &refusal{http.StatusForbidden, "This application does not take WebSockets from pages of that origin."}
+		return &refusal{ForeignOrigin, http.StatusForbidden, "This application does not take WebSockets from pages of that origin."}
 	}
 	if p.MaxPerClient == 0 || x.ticket != nil {
 		return nil
 	}
 	t, ok := x.r.clients.take(claim{x.key, household(x.client)}, p.MaxPerClient)
 	if !ok {
-		return &refusal{http.StatusTooManyRequests,
+		return &refusal{TooManySockets, http.StatusTooManyRequests,
 			fmt.Sprintf("This client has %d WebSockets open, which is as many as this application allows.", p.MaxPerClient)}
 	}
 	x.ticket = t

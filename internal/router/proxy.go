@@ -198,24 +198,24 @@ func (x *exchange) failed(ctx context.Context, err error) {
 		if x.err = err; x.refused != nil {
 			x.err = fmt.Errorf("%w (%w)", err, x.refused)
 		}
-		x.refuse(ours.status, ours.text)
+		x.refuse(ours.cause, ours.status, ours.text)
 	case x.body != nil && x.body.over.Load():
 		x.err = errBody
-		x.refuse(http.StatusRequestEntityTooLarge, fmt.Sprintf("A request may carry %d bytes.", x.r.cfg.Body))
+		x.refuse(BodyTooBig, http.StatusRequestEntityTooLarge, fmt.Sprintf("A request may carry %d bytes.", x.r.cfg.Body))
 	case x.req.Context().Err() != nil:
-		x.err = errLeft
+		x.err, x.why = errLeft, ClientLeft
 		panic(http.ErrAbortHandler)
 	case x.body != nil && x.body.broken.Load():
 		x.err = fmt.Errorf("request body: %w", err)
-		x.refuse(http.StatusBadRequest, "The body of the request could not be read.")
+		x.refuse(BodyBroken, http.StatusBadRequest, "The body of the request could not be read.")
 	case ctx.Err() != nil, errors.Is(err, errResponse):
 		x.err = errResponse
 		x.fault()
-		x.refuse(http.StatusGatewayTimeout, "The application did not answer in time.")
+		x.refuse(Slow, http.StatusGatewayTimeout, "The application did not answer in time.")
 	default:
 		x.err = err
 		x.fault()
-		x.refuse(http.StatusBadGateway, "The application did not give a valid answer.")
+		x.refuse(BadAnswer, http.StatusBadGateway, "The application did not give a valid answer.")
 	}
 }
 
@@ -262,13 +262,13 @@ func (b *answerBody) Read(p []byte) (int, error) {
 func (x *exchange) cut(err error) {
 	switch {
 	case x.body != nil && x.body.over.Load():
-		x.err = errBody
+		x.err, x.why = errBody, BodyTooBig
 	case x.req.Context().Err() != nil:
-		x.err = errLeft
+		x.err, x.why = errLeft, ClientLeft
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, errResponse), errors.Is(err, context.Canceled):
-		x.err = errResponse
+		x.err, x.why = errResponse, Slow
 	default:
-		x.err = fmt.Errorf("answer: %w", err)
+		x.err, x.why = fmt.Errorf("answer: %w", err), BadAnswer
 		x.fault()
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"html/template"
 	"net/http"
 	"strings"
+
+	"holdfast/internal/app"
 )
 
 // retryAfter is what a 503 of ours asks for, in seconds: about what an
@@ -26,11 +28,34 @@ h1{font-size:1.4rem;margin:0 0 .5rem}p{margin:.5rem 0}small{opacity:.65}
 <p><small>{{.Status}} · request {{.ID}}</small></p>
 `))
 
-// refuse answers in the app's place. Where an answer has begun already, it is
+// Why a request gets no answer of the app's, or not all of it, besides
+// app.ShuttingDown.
+const (
+	UnknownHost    app.Cause = "unknown-host"     // no application answers to the host name
+	UseTLS         app.Cause = "use-tls"          // the client was led to HTTPS
+	Barred         app.Cause = "firewall"         // a firewall rule keeps the client out
+	BadRequest     app.Cause = "bad-request"      // it has no meaning here: a CONNECT that opens no WebSocket, or anything but OPTIONS of *
+	BadHandshake   app.Cause = "bad-handshake"    // it breaks RFC 6455, or speaks another version
+	BodyTooBig     app.Cause = "body-too-big"     // a body over 32 MiB
+	BodyBroken     app.Cause = "body-broken"      // a body that could not be read to its end
+	ForeignOrigin  app.Cause = "origin"           // a page that holdfast.allowed_origins does not name
+	TooManySockets app.Cause = "too-many-sockets" // of this client, by holdfast.max_sockets_per_client
+	Full           app.Cause = "full"             // as many sockets as this machine's descriptors carry
+	Stopped        app.Cause = "stopped"          // the version has its share of traffic, and is stopped
+	NotReady       app.Cause = "no-instance"      // no instance was ready in time
+	NoConnection   app.Cause = "refused"          // instances were ready and took no connection
+	Crowded        app.Cause = "crowded"          // too many requests wait for the service to be ready
+	Slow           app.Cause = "slow"             // the app did not answer in time
+	BadAnswer      app.Cause = "bad-answer"       // the app's answer was not valid, or was cut off
+	ClientLeft     app.Cause = "client-left"      // the client did not wait for the answer
+)
+
+// refuse answers in the app's place, for cause. Where an answer has begun already, it is
 // cut off instead: the client must not take half an answer for a whole one.
-func (x *exchange) refuse(status int, text string) {
+func (x *exchange) refuse(cause app.Cause, status int, text string) {
+	x.why = cause
 	if x.err == nil {
-		x.err = &refusal{status, text}
+		x.err = &refusal{cause, status, text}
 	}
 	if x.w.status != 0 {
 		panic(http.ErrAbortHandler)
@@ -81,7 +106,7 @@ func acceptsHTML(accept []string) bool {
 // (RFC 9110, 9.3.7), anything else has no meaning.
 func (x *exchange) asterisk() {
 	if x.req.Method != http.MethodOptions {
-		x.refuse(http.StatusBadRequest, "Only OPTIONS can be asked of *.")
+		x.refuse(BadRequest, http.StatusBadRequest, "Only OPTIONS can be asked of *.")
 		return
 	}
 	x.w.Header().Set("Content-Length", "0")

@@ -105,6 +105,7 @@ type Router struct {
 	routed <-chan struct{} // closed by the first Set
 
 	clients clients      // who has how many sockets open
+	strays  *counts      // what was for no service
 	open    atomic.Int64 // sockets, and handshakes that were let in
 
 	mu      sync.Mutex                 // guards the following; Set and Load only, never the path of a request
@@ -113,11 +114,14 @@ type Router struct {
 	queues  map[string]*atomic.Int64   // for service.waiting, by app/service
 	turns   map[app.Key]*atomic.Uint64 // for pool.chosen
 	sids    map[app.Key]*sids          // for pool.sids
+	counted map[app.Key]*counts        // what was counted, by version; services' own have none
+	left    map[app.Key][]departed     // for pool.departed
 }
 
 // target is what one instance carries, live. It outlives the tables that lead
 // to it, so that open requests and sockets are counted across route changes.
 type target struct {
+	id                        string // constant
 	requests, sockets, errors atomic.Int64
 	sessions                  atomic.Int64  // of long polling, in tables of sids
 	chosen                    atomic.Uint64 // see seat.chosen
@@ -144,20 +148,23 @@ type service struct {
 	shares  []share
 	pools   map[string]*pool
 	waiting *atomic.Int64 // requests that wait for an instance; outlives the table
+	counts  *counts       // of requests that found no version; outlives the table
 }
 
 // pool is one version's instances in a table.
 type pool struct {
-	key     app.Key
-	stopped bool    // see Pool.Stopped
-	cookie  bool    // a cookie pins clients
-	sids    *sids   // so do sessions of long polling: which are where; outlives the table. nil: they do not
-	target  int     // see Pool.Target
-	forget  float64 // see Pool.Forget
-	sockets app.Sockets
-	chosen  *atomic.Uint64 // the highest of its instances' target.chosen; outlives the table
-	ready   []member
-	ids     []string // of ready, in the same order
+	key      app.Key
+	stopped  bool    // see Pool.Stopped
+	cookie   bool    // a cookie pins clients
+	sids     *sids   // so do sessions of long polling: which are where; outlives the table. nil: they do not
+	target   int     // see Pool.Target
+	forget   float64 // see Pool.Forget
+	sockets  app.Sockets
+	counts   *counts        // outlives the table
+	departed []departed     // who left of late, and why
+	chosen   *atomic.Uint64 // the highest of its instances' target.chosen; outlives the table
+	ready    []member
+	ids      []string // of ready, in the same order
 }
 
 // member is a ready instance.
@@ -211,6 +218,9 @@ func New(cfg Config, tunnels *tunnel.Set) *Router {
 		queues:  map[string]*atomic.Int64{},
 		turns:   map[app.Key]*atomic.Uint64{},
 		sids:    map[app.Key]*sids{},
+		counted: map[app.Key]*counts{},
+		left:    map[app.Key][]departed{},
+		strays:  newCounts(),
 		salt:    newSalt(cfg.Secret),
 	}
 	if cfg.HSTS > 0 {
@@ -247,6 +257,7 @@ func (r *Router) Set(routes Routes) {
 		next:     make(chan struct{}),
 	}
 	queues, turns, known := map[string]*atomic.Int64{}, map[app.Key]*atomic.Uint64{}, map[app.Key]*sids{}
+	counted, left := map[app.Key]*counts{}, map[app.Key][]departed{}
 	for project, a := range routes.Apps {
 		services := make(map[string]*service, len(a.Services))
 		for name, s := range a.Services {
@@ -257,6 +268,7 @@ func (r *Router) Set(routes Routes) {
 			}
 			queues[id] = queue
 			made := &service{by: s.Split.By, shares: shares(s.Split), pools: map[string]*pool{}, waiting: queue}
+			made.counts = r.countsLocked(app.Key{App: project, Service: name}, counted)
 			for version, p := range s.Pools {
 				key := app.Key{App: project, Service: name, Version: version}
 				turn := r.turns[key]
@@ -264,7 +276,13 @@ func (r *Router) Set(routes Routes) {
 					turn = new(atomic.Uint64)
 				}
 				turns[key] = turn
-				made.pools[version] = r.pool(key, p, turn, known, targets, told)
+				pool := r.pool(key, p, turn, known, targets, told)
+				pool.counts = r.countsLocked(key, counted)
+				if p.Affinity {
+					left[key] = r.departedLocked(key, p.Instances)
+					pool.departed = left[key]
+				}
+				made.pools[version] = pool
 			}
 			services[name] = made
 		}
@@ -288,7 +306,9 @@ func (r *Router) Set(routes Routes) {
 			targets[id], told[id] = t, r.told[id]
 		}
 	}
+	r.retireLocked(now, counted)
 	r.targets, r.told, r.queues, r.turns, r.sids = targets, told, queues, turns, known
+	r.counted, r.left = counted, left
 
 	close(r.table.Swap(next).next)
 }
@@ -309,7 +329,7 @@ func (r *Router) pool(key app.Key, p Pool, turn *atomic.Uint64, known map[app.Ke
 	for _, i := range p.Instances {
 		t := r.targets[i.ID]
 		if t == nil {
-			t = new(target)
+			t = &target{id: i.ID}
 		}
 		targets[i.ID] = t
 
@@ -411,13 +431,13 @@ func (x *exchange) serve() {
 	r := x.r
 	switch {
 	case r.closed.Load():
-		x.refuse(http.StatusServiceUnavailable, "This server is shutting down.")
+		x.refuse(app.ShuttingDown, http.StatusServiceUnavailable, "This server is shutting down.")
 		return
 	case x.req.Method == http.MethodConnect && x.req.Header[protocolField] == nil:
-		x.refuse(http.StatusMethodNotAllowed, "CONNECT is not served here.")
+		x.refuse(BadRequest, http.StatusMethodNotAllowed, "CONNECT is not served here.")
 		return
 	case x.req.Method == http.MethodConnect && !x.translate():
-		x.refuse(http.StatusNotImplemented, "No protocol but websocket is spoken over CONNECT here.") // RFC 9220, 3
+		x.refuse(BadRequest, http.StatusNotImplemented, "No protocol but websocket is spoken over CONNECT here.") // RFC 9220, 3
 		return
 	}
 	req := x.req
@@ -430,15 +450,15 @@ func (x *exchange) serve() {
 		return
 	}
 	if !x.find() {
-		x.refuse(http.StatusNotFound, r.hostsServed())
+		x.refuse(UnknownHost, http.StatusNotFound, r.hostsServed())
 		return
 	}
 	if x.barred() {
-		x.refuse(errBarred.status, errBarred.text)
+		x.refuse(errBarred.cause, errBarred.status, errBarred.text)
 		return
 	}
 	if req.ContentLength > r.cfg.Body {
-		x.refuse(http.StatusRequestEntityTooLarge, fmt.Sprintf("A request may carry %d bytes.", r.cfg.Body))
+		x.refuse(BodyTooBig, http.StatusRequestEntityTooLarge, fmt.Sprintf("A request may carry %d bytes.", r.cfg.Body))
 		return
 	}
 	switch status, problem := handshake(req); {
@@ -453,7 +473,7 @@ func (x *exchange) serve() {
 			x.w.Header()["Upgrade"] = []string{"websocket"}
 			x.w.Header()["Sec-WebSocket-Version"] = []string{socketVersion}
 		}
-		x.refuse(status, problem)
+		x.refuse(BadHandshake, status, problem)
 	}
 }
 

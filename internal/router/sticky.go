@@ -48,18 +48,20 @@ const (
 // request.
 func (x *exchange) stick() bool {
 	now := time.Now()
-	x.pinned, x.reseal, x.learns = tunnel.Chosen, false, false
+	x.pinned, x.lost, x.reseal, x.learns = tunnel.Chosen, "", false, false
 	if x.pool.sids != nil {
 		x.talk = listen(x.req.Method, x.req.URL.Path, x.req.URL.RawQuery)
 	}
 	if x.talk.sid != "" {
 		x.digest = digestOf(x.r.salt, x.pool.key, x.talk.sid)
 		if x.pool.forgets(x.digest) {
+			x.lost = lostDrill
 			return x.pick()
 		}
-		if i := x.session(now); i >= 0 {
+		if i, home := x.session(now); i >= 0 {
 			x.pinned = tunnel.BySid
 			x.hold(x.pool.ready[i])
+			x.missed(home)
 			return true
 		}
 	}
@@ -81,6 +83,7 @@ func (x *exchange) stick() bool {
 		if !x.pick() {
 			return false
 		}
+		x.lost = lostDrill
 		x.cookie = ses
 	default:
 		begins := x.talk.begins || x.socket && x.talk.sid == ""
@@ -91,6 +94,7 @@ func (x *exchange) stick() bool {
 		x.pinned = tunnel.ByCookie
 		x.cookie = ses
 		x.hold(x.pool.ready[i])
+		x.missed(ses.instance)
 	}
 	x.reseal = !known || ses.instance != x.at.id || now.Sub(ses.issued) > cookieRefresh
 	x.cookie.instance, x.cookie.issued = x.at.id, now
@@ -119,21 +123,36 @@ func (x *exchange) belongs(ses session, begins bool) int {
 }
 
 // session is the instance of the session that the request names; -1 where the
-// table does not know it. A lost instance's sessions go to one successor each.
-func (x *exchange) session(now time.Time) int {
+// table does not know it. home is the id of the one that it was with. A lost
+// instance's sessions go to one successor each.
+func (x *exchange) session(now time.Time) (i int, home string) {
 	t := x.pool.sids.find(x.digest, now)
 	if t == nil {
-		return -1
+		return -1, ""
 	}
-	i := slices.IndexFunc(x.pool.ready, func(m member) bool { return m.load == t })
+	i = slices.IndexFunc(x.pool.ready, func(m member) bool { return m.load == t })
 	if i >= 0 && !x.refusedBy(x.pool.ids[i]) {
-		return i
+		return i, t.id
 	}
 	lost := i < 0
 	if i = rendezvous(x.digest, x.pool.ids, x.refusedBy); i >= 0 && lost {
 		x.pool.sids.learn(x.digest, x.pool.ready[i].load, now)
 	}
-	return i
+	return i, t.id
+}
+
+// missed notes why a client did not come to the instance that it belongs to, if
+// it did not.
+func (x *exchange) missed(home string) {
+	switch {
+	case x.at.id == home:
+	case x.refusedBy(home):
+		x.lost = lostRefused
+	case slices.Contains(x.pool.ids, home):
+		x.lost = lostOverloaded
+	default:
+		x.lost = x.pool.why(home)
+	}
 }
 
 // home places a client that no cookie and no table knows.

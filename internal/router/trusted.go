@@ -101,5 +101,5 @@ func (x *exchange) redirect(to string) {
 		status = http.StatusMovedPermanently
 	}
 	x.w.Header().Set("Location", to)
-	x.refuse(status, "This is served over HTTPS: "+to)
+	x.refuse(UseTLS, status, "This is served over HTTPS: "+to)
 }

@@ -238,7 +238,7 @@ func (x *exchange) decline(conn net.Conn, res *http.Response) {
 		n, err := res.Body.Read(buf)
 		if n > 0 {
 			if _, err := x.w.Write(buf[:n]); err != nil {
-				x.err = errLeft
+				x.err, x.why = errLeft, ClientLeft
 				panic(http.ErrAbortHandler)
 			}
 			out.Flush()
@@ -313,7 +313,7 @@ func (x *exchange) greet(client, conn net.Conn, hello []byte, extended bool) {
 	n, err := client.Write(hello)
 	x.w.bytes += int64(n)
 	if err != nil {
-		x.err = fmt.Errorf("%w: %w", errLeft, err)
+		x.err, x.why = fmt.Errorf("%w: %w", errLeft, err), ClientLeft
 		client.Close()
 		conn.Close()
 		return
@@ -345,7 +345,7 @@ func (x *exchange) handOver(client, conn net.Conn, extended bool) {
 		Extended:             extended,
 	}, client, conn)
 	if err != nil {
-		x.err = err
+		x.err, x.why = err, app.ShuttingDown
 		life.end(tunnel.Ending{
 			By:       tunnel.ByHoldfast,
 			Cause:    app.ShuttingDown,
