@@ -32,10 +32,12 @@ var rooms = map[string][]string{
 	"build":    {"app", "logs", "source"},
 	"control":  {"app", "store", "driver", "probe", "router", "logs"},
 	"server":   {"admin", "app", "auth", "build", "bus", "certs", "control", "driver/process", "edge", "googleapi", "logs", "router", "source", "store", "tunnel"},
-	"cli":      {"admin", "app", "appyaml", "auth", "build", "certs", "config", "control", "driver/process", "edge", "logs", "server", "spelling", "store"},
+	"cli":      {"admin", "app", "appyaml", "auth", "build", "certs", "config", "control", "drill", "driver/process", "edge", "logs", "server", "spelling", "store"},
 
 	"auth":  {"app"},
 	"admin": {"app", "appyaml", "auth", "control", "logs", "source", "spelling", "store", "tunnel"},
+
+	"drill": {"app"}, // a client like any other; what it asks of a server is an interface of its own
 
 	"googleapi": {"app", "appyaml", "auth", "control", "logs", "source", "store"},
 
@@ -55,6 +57,7 @@ var outside = map[string][]string{
 	"config":         {"github.com/goccy/go-yaml"},
 	"store":          {"go.etcd.io/bbolt"},
 	"certs":          {"github.com/caddyserver/certmagic", "github.com/mholt/acmez/v3", "go.uber.org/zap"},
+	"drill":          {"github.com/coder/websocket"},
 	"build":          {"github.com/bmatcuk/doublestar/v4", "github.com/Masterminds/semver/v3"},
 	"driver/process": {"github.com/containerd/cgroups/v3", "github.com/opencontainers/runtime-spec"},
 	"cli":            {"github.com/spf13/cobra", "github.com/fsnotify/fsnotify", "github.com/briandowns/spinner", "github.com/fatih/color"},

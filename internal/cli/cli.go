@@ -71,7 +71,7 @@ distribution, session affinity, health checks, deadlines and polite goodbyes.`,
 		root.AddCommand(commands...)
 	}
 	group("On this machine:", newInit(), newRun(), newServe())
-	group("Change what a server runs:", newDeploy(), newTraffic(), newRollback(), newBackup(), newRestore())
+	group("Change what a server runs:", newDeploy(), newTraffic(), newRollback(), newDrill(), newBackup(), newRestore())
 	group("Look at it, and at one thing of it:", newServices(), newVersions(), newInstances(), newOperations(),
 		newDescribe(), newDispatch(), newLogs(), newSockets(), newStatus())
 	group("Which server:", newLogin(), newContexts(), newGcloud(), newTokens())

@@ -116,6 +116,17 @@ func (l *listeners) close() error {
 	return errors.Join(errs...)
 }
 
+// handed is all of them, as they are handed to ourselves.
+func (l *listeners) handed() (all []edge.Handed) {
+	for _, one := range l.plain {
+		all = append(all, edge.Handed{Listener: one, Name: handedPlain})
+	}
+	for _, one := range l.secure {
+		all = append(all, edge.Handed{Listener: one, Name: handedSecure})
+	}
+	return append(all, edge.Handed{Listener: l.admin, Name: handedAdmin})
+}
+
 // requests are the listeners where requests arrive, those first that people
 // should use.
 func (l *listeners) requests() []net.Listener { return slices.Concat(l.secure, l.plain) }

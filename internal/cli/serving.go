@@ -34,7 +34,11 @@ func serve(ctx context.Context, c config.Config) error {
 		open.close()
 		return err
 	}
-	s, err := newServer(c, open, log)
+	var again *edge.Again
+	s, err := newServer(c, open, log, func() (err error) {
+		again, err = edge.KeepOpen(open.handed())
+		return err
+	})
 	if err != nil {
 		open.close()
 		return err
@@ -63,10 +67,26 @@ func serve(ctx context.Context, c config.Config) error {
 	if screen := newScreen(os.Stdout); screen.lively { // somebody watches
 		screen.say("\n  Apps are served at %s\n  Deploy one with: holdfast deploy DIR\n", open.address("PROJECT."+c.Domains[0]))
 	}
-	return <-served
+	err = <-served
+	if errors.Is(err, server.ErrAgain) {
+		forgetPlace(c.Data, here)
+		return startAgain(again, log)
+	}
+	return err
 }
 
-func newServer(c config.Config, open listeners, log *slog.Logger) (*server.Server, error) {
+// startAgain makes this process a new Holdfast, with the same words and listeners.
+// It returns only when that fails.
+func startAgain(again *edge.Again, log *slog.Logger) error {
+	self, err := os.Executable()
+	if err == nil {
+		log.Info("starting again", "program", self)
+		err = again.Exec(self, os.Args)
+	}
+	return fmt.Errorf("start again: %w", err)
+}
+
+func newServer(c config.Config, open listeners, log *slog.Logger, again func() error) (*server.Server, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -106,6 +126,7 @@ func newServer(c config.Config, open listeners, log *slog.Logger) (*server.Serve
 		BuildsMax:     c.BuildsMax,
 		SourcesMax:    c.SourcesMax,
 		StopWithin:    c.StopWithin,
+		Again:         again,
 	})
 	if errors.Is(err, app.ErrBusy) {
 		return nil, &problem{what: strings.TrimSuffix(err.Error(), ": "+app.ErrBusy.Error()), err: err,

@@ -34,6 +34,9 @@ func Inherited() ([]Handed, error) {
 	for _, name := range []string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"} {
 		os.Unsetenv(name) // fails for no name of these
 	}
+	if all, err := again(); err != nil || all != nil {
+		return all, err
+	}
 	if fds == "" || pid != strconv.Itoa(os.Getpid()) {
 		return nil, nil // none, or those of a parent
 	}

@@ -79,6 +79,11 @@ type Config struct {
 	BuildsMax     int64          // bytes of disk for builds that nothing needs now
 	SourcesMax    int64          // bytes of disk for sources that nothing needs now
 	StopWithin    time.Duration  // bounds the end of Run; 0 means stopTime
+
+	// Again prepares whoever calls Run to start this program again when it returns
+	// ErrAgain: it keeps the listeners open. It is called once, while they still
+	// are; its error ends Run. nil: we cannot be started again.
+	Again func() error
 }
 
 // Server is one running Holdfast.
@@ -96,6 +101,7 @@ type Server struct {
 	certs   *certs.Set
 	control *control.Controller
 	access  *logs.File
+	again   chan struct{}   // an edge-restart drill wants us to start again; of capacity one
 	deploys context.Context // ends when the server says goodbye
 	goodbye context.CancelFunc
 }
@@ -103,7 +109,7 @@ type Server struct {
 // New opens the data directory and prepares every room. A data directory that
 // another server uses is refused with an error that wraps app.ErrBusy.
 func New(cfg Config) (_ *Server, err error) {
-	s := &Server{cfg: cfg, started: time.Now(), wishes: store.Memory()}
+	s := &Server{cfg: cfg, started: time.Now(), wishes: store.Memory(), again: make(chan struct{}, 1)}
 	defer func() {
 		if err != nil {
 			s.close()
@@ -165,6 +171,9 @@ func New(cfg Config) (_ *Server, err error) {
 	}
 	if s.builder != nil {
 		settings.Builder = s.builder
+	}
+	if s.keep != nil {
+		settings.Restarts, settings.Operations = cfg.Again != nil, s.told
 	}
 	if s.bus, err = openBus(cfg.Data, cfg.Redis, secret, cfg.Log.With("room", "bus")); err != nil {
 		return nil, err
@@ -236,17 +245,38 @@ func (s *Server) Run(ctx, hurry context.Context) error {
 		start(func() error { return s.tidy(rooms) })
 	}
 
+	var again error
 	select {
 	case <-ctx.Done():
 	case <-failed: // its error is told in the end
+	case <-s.again:
+		if again = s.cfg.Again(); again == nil {
+			again = ErrAgain
+		}
 	}
 	s.goodbye()
 	bound := cmp.Or(s.cfg.StopWithin, stopTime)
 	hurry, cancel := context.WithTimeout(hurry, bound)
 	defer cancel()
-	err := s.stop(hurry, endFront)
+	err := s.stop(hurry, endFront, s.cfg.KeepInstances || again != nil)
 	endRooms()
-	return errors.Join(g.Wait(), err)
+	return errors.Join(again, g.Wait(), err)
+}
+
+// ErrAgain is what Run returns when it has ended so that the program starts again,
+// as a drill wants it. Instances go on.
+var ErrAgain = errors.New("this Holdfast is to start again")
+
+// told hears of operations. One that was begun before us has had its restart: this
+// is it.
+func (s *Server) told(op app.Operation) {
+	if op.Drill == nil || op.Drill.Fault != app.EdgeRestart || op.Stage != app.StageDrilling || op.Asked.Before(s.started) {
+		return
+	}
+	select {
+	case s.again <- struct{}{}:
+	default:
+	}
 }
 
 // serveFront lets requests in once it is known where they lead. Those that come
@@ -268,14 +298,14 @@ func (s *Server) serveFront(ctx context.Context) error {
 
 // stop is the order of goodbyes: sockets and requests first, while the app
 // still runs to hear of them, then the app.
-func (s *Server) stop(hurry context.Context, endFront func()) error {
+func (s *Server) stop(hurry context.Context, endFront func(), keep bool) error {
 	s.router.Close()
 	endFront()
 	polite, cancel := context.WithTimeout(hurry, goodbyeTime)
 	defer cancel()
 	// Sockets that do not answer in time are cut; that is no error of ours.
 	_ = s.tunnels.CloseAll(polite, app.ShuttingDown)
-	if s.cfg.KeepInstances {
+	if keep {
 		return nil
 	}
 	if err := s.control.Shutdown(hurry); err != nil && !errors.Is(err, context.Canceled) {
@@ -410,6 +440,23 @@ func (s *Server) pruneLogs() {
 	if err := logs.Prune(s.LogDir(), logsKept, func(name string) bool { return busy[name] }); err != nil {
 		s.cfg.Log.Warn("prune logs", "err", err)
 	}
+}
+
+// Drill breaks something of a service on purpose; see control.
+func (s *Server) Drill(k app.ServiceKey, d app.Drill) (app.Operation, error) {
+	return s.control.Drill(k, d, "")
+}
+
+// Operation is one that was asked for, as it is now.
+func (s *Server) Operation(id string) (op app.Operation, known bool) {
+	op, known = s.wishes.Wishes().Operations[id]
+	return op, known
+}
+
+// Cancel ends an operation that is under way.
+func (s *Server) Cancel(id string) error {
+	_, err := s.control.Cancel(id, "")
+	return err
 }
 
 // Instances lists what runs.

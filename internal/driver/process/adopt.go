@@ -96,6 +96,13 @@ func (d *Driver) adoptOne(id, dir string) error {
 	}
 	in := adopted(dir, r)
 	in.alive, in.keeper = alive, k
+	if parentOf(k.PID) == os.Getpid() {
+		// We were started again by ourselves, in the same process: it is ours to
+		// wait for.
+		if in.child, err = os.FindProcess(k.PID); err != nil {
+			return err
+		}
+	}
 	if _, err := os.Stat(filepath.Join(dir, pausedFile)); err == nil {
 		in.paused.Store(true)
 	}

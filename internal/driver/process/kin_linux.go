@@ -94,6 +94,12 @@ func startTime(pid int) int64 {
 	return s.start
 }
 
+// parentOf is the number of a process's parent; 0 when it cannot be told.
+func parentOf(pid int) int {
+	s, _ := stat(pid)
+	return s.parent
+}
+
 // bootID names the time since the machine was started.
 func bootID() string {
 	data, err := os.ReadFile("/proc/sys/kernel/random/boot_id")

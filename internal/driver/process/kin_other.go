@@ -13,6 +13,9 @@ const groupsKillMore = false
 // bootID is not known here.
 func bootID() string { return "" }
 
+// parentOf is not known here.
+func parentOf(pid int) int { return 0 }
+
 // Not known here: subreapers, death signals, preferences of the kernel.
 func adoptOrphans() error      { return nil }
 func dieWith(parent int) error { return nil }
