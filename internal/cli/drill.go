@@ -215,7 +215,11 @@ func (r *remote) drill(ctx context.Context, all []app.Fault, service string, s d
 		return err
 	}
 	report := drill.Report{Service: k.String(), Server: r.URL, By: me()}
-	return doDrills(ctx, stage, all, s, report, r.format, page, func(res drill.Result) {
+	screen := newScreen(os.Stdout)
+	if r.format == formatJSON { // what is printed is the report and nothing else
+		screen = newScreen(os.Stderr)
+	}
+	return doDrills(ctx, screen, stage, all, s, report, r.format, page, func(res drill.Result) {
 		if res.Operation == "" {
 			return
 		}
@@ -228,12 +232,7 @@ func (r *remote) drill(ctx context.Context, all []app.Fault, service string, s d
 }
 
 // doDrills does drills and tells of them. keep is given each result.
-func doDrills(ctx context.Context, stage drill.Stage, all []app.Fault, s drill.Spec, report drill.Report, format, page string, keep func(drill.Result)) error {
-	out := os.Stdout
-	if format == formatJSON { // what is printed is the report and nothing else
-		out = os.Stderr
-	}
-	screen := newScreen(out)
+func doDrills(ctx context.Context, screen *screen, stage drill.Stage, all []app.Fault, s drill.Spec, report drill.Report, format, page string, keep func(drill.Result)) error {
 	report.Began, report.Expect = time.Now().UTC(), s.Expect.String()
 	var failed error
 	for _, f := range all {

@@ -34,6 +34,9 @@ func (r *runner) check() error {
 	if r.port < 0 || r.port > 65535 {
 		return misuse{fmt.Errorf("--port=%d: want 0 to 65535", r.port)}
 	}
+	if err := r.checkDrill(); err != nil {
+		return err
+	}
 	if r.project == "" {
 		r.project = projectFrom(filepath.Base(r.dir))
 	}

@@ -39,6 +39,7 @@ const (
 
 // runOptions are the flags of run.
 type runOptions struct {
+	drillOptions
 	dir       string
 	instances int
 	port      int
@@ -53,6 +54,7 @@ type runOptions struct {
 	tls       bool
 	open      bool
 	watch     bool
+	drill     string // drills to do, instead of serving on; "": none
 	nearest   bool
 	debug     bool
 }
@@ -69,6 +71,7 @@ SIGKILL. A second Ctrl-C does it at once.`,
 		Example: `  holdfast run examples/chat
   holdfast run examples/echo --instances=3 --port=9000
   holdfast run . --watch --env=GREETING=hello
+  holdfast run . --drill=instance-crash,hang --probe=ws:/ws --expect=errors=0
   holdfast run examples/chat --tls`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 {
@@ -98,6 +101,9 @@ SIGKILL. A second Ctrl-C does it at once.`,
 	f.BoolVar(&o.tls, "tls", false, "serve it over HTTPS, with certificates of a local authority that is made for you once")
 	f.BoolVar(&o.open, "open", false, "open the address in your browser once it is served")
 	f.BoolVar(&o.watch, "watch", false, "build and roll over when a file is saved")
+	f.StringVar(&o.drill, "drill", "", "drill the app and stop: with all drills, or those of --drill=NAME,...; see holdfast drill --help")
+	f.Lookup("drill").NoOptDefVal = allDrills
+	o.drillOptions.flags(cmd)
 	f.BoolVar(&o.nearest, "nearest-runtime", false, "take the nearest runtime version where this machine lacks the one asked for")
 	f.BoolVar(&o.debug, "debug", false, "print what Holdfast decides and why")
 	return cmd
@@ -230,7 +236,11 @@ func (r *runner) serve(ctx context.Context, v app.Version, port int) error {
 	err := r.deploy(ctx, v)
 	if err == nil {
 		r.announce(v, port)
-		err = r.attend(ctx)
+		if r.drill == "" {
+			err = r.attend(ctx)
+		} else {
+			err = r.drills(ctx, v, port)
+		}
 	}
 	r.screen.fail()
 	interrupted := ctx.Err() != nil

@@ -115,7 +115,11 @@ func troubled(format string, args ...any) error { return &trouble{fmt.Sprintf(fo
 func refused(status int, body io.Reader) error {
 	said, _ := io.ReadAll(io.LimitReader(body, 8*saidMax)) // what cannot be read is not told
 	text := fmt.Sprintf("%d %s", status, http.StatusText(status))
-	if what := gist(string(said)); what != "" {
+	// What is the same for all: pages begin with the status once more, and end with
+	// the name of the request.
+	what := strings.TrimSpace(strings.TrimPrefix(gist(string(said)), text))
+	what, _, _ = strings.Cut(what, " request ")
+	if what != "" {
 		text += ": " + what
 	}
 	return &trouble{text}

@@ -184,6 +184,12 @@ func Run(ctx context.Context, stage Stage, s Spec) (Result, error) {
 	if err := rest(ctx, whole-r.since()); err != nil {
 		return Result{}, interrupted(err)
 	}
+	// Who went away late has its time too.
+	for s.Expect.Recover != nil && r.hopes(*s.Expect.Recover) {
+		if err := rest(ctx, stepLeast); err != nil {
+			return Result{}, interrupted(err)
+		}
+	}
 	watch.last(ctx)
 	r.stop()
 	_ = rest(ctx, lastLines) // what is late is missed

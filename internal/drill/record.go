@@ -168,6 +168,18 @@ func (r *recorder) failed(c *client, err error) {
 	add(r.failures, failKey{c.probe.String(), what}, c.n, r.atLocked())
 }
 
+// hopes says whether a client is away that may still be back in time.
+func (r *recorder) hopes(within time.Duration) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, l := range r.lives {
+		if n := len(l.outages); n > 0 && !l.outages[n-1].Back && seconds(r.atLocked())-l.outages[n-1].At <= within.Seconds() {
+			return true
+		}
+	}
+	return false
+}
+
 // kindsMost bounds how many different failures are told apart: an app may put a
 // number into each of its answers.
 const kindsMost = 50
