@@ -241,7 +241,8 @@ func doDrills(ctx context.Context, screen *screen, stage drill.Stage, all []app.
 		res, err := drill.Run(ctx, stage, s)
 		switch {
 		case err != nil && len(all) > 1 && ctx.Err() == nil && errors.Is(err, app.ErrInvalid):
-			res = drill.Skip(s, strings.TrimSuffix(err.Error(), ": "+app.ErrInvalid.Error()))
+			why := strings.TrimSuffix(err.Error(), ": "+app.ErrInvalid.Error())
+			res = drill.Skip(s, strings.TrimPrefix(why, "drill "+report.Service+": "))
 			screen.done("%s skipped: %s", f, res.Skipped)
 		case err != nil:
 			screen.fail()

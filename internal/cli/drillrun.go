@@ -41,7 +41,7 @@ func (r *runner) drills(ctx context.Context, v app.Version, port int) error {
 	}
 	s.Target = drill.Target{URL: fmt.Sprintf("http://localhost:%d", port), Dial: fmt.Sprintf("127.0.0.1:%d", port)}
 	stage := runStage{r.server, v.ServiceKey()}
-	report := drill.Report{Service: stage.k.String(), Server: "this machine, holdfast run " + shorten(r.dir)}
+	report := drill.Report{Service: stage.k.String(), Server: "this machine, by holdfast run"}
 	return doDrills(ctx, r.screen, stage, all, s, report, formatTable, r.report, func(drill.Result) {})
 }
 

@@ -217,7 +217,7 @@ func nice(n float64) float64 {
 // rates are the requests per second of each look, over its neighbours; nil where
 // none were seen.
 func (r Result) rates() []map[string]float64 {
-	over := r.Seconds / 20 // on each side: clients ask in step, and records come in bursts
+	over := max(0.5, r.Seconds/20) // on each side: clients ask in step, and records come in bursts
 	any := false
 	var all []map[string]float64
 	for i, at := range r.Samples {

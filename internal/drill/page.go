@@ -20,6 +20,7 @@ func (r Report) WritePage(out io.Writer) error {
 		"whom":    whom,
 		"chart":   Result.chart,
 		"brief":   brief,
+		"back":    Result.back,
 		"sentence": func(text string) string {
 			if text == "" {
 				return ""

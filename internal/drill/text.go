@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // chartWidth is how many columns a chart in the terminal has.
@@ -22,20 +23,20 @@ func (r Report) WriteText(out io.Writer, mark func(good bool, text string) strin
 			rows = append(rows, []string{d.Drill, "-", "-", "-", "-", "-", "-", "-", "-", "skipped"})
 			continue
 		}
-		rows = append(rows, []string{d.Drill, fmt.Sprint(d.Errors), fmt.Sprint(d.Recovery.N), long(d.Recovery.P50), long(d.Recovery.P99), long(d.Recovery.Max),
+		rows = append(rows, []string{d.Drill, fmt.Sprint(d.Errors), fmt.Sprint(d.Recovery.N), d.back(d.Recovery.P50), d.back(d.Recovery.P99), d.back(d.Recovery.Max),
 			fmt.Sprint(d.Recovery.Away), d.Messages.told(), fmt.Sprintf("%.0f%%", d.After.Uneven*100), d.verdict()})
 	}
 	widths := make([]int, len(rows[0]))
 	for _, row := range rows {
 		for i, cell := range row {
-			widths[i] = max(widths[i], len(cell))
+			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
 		}
 	}
 	for n, row := range rows {
 		for i, cell := range row {
 			last := i == len(row)-1
 			if !last {
-				cell = fmt.Sprintf("%-*s  ", widths[i], cell)
+				cell += strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell)+2)
 			}
 			if last && n > 0 && r.Drills[n-1].Judged {
 				cell = mark(r.Drills[n-1].Passed, cell)
@@ -58,6 +59,14 @@ func (r Report) WriteText(out io.Writer, mark func(good bool, text string) strin
 	}
 	_, err := io.WriteString(out, b.String())
 	return err
+}
+
+// back is a time to recover; nothing is said where nobody came back.
+func (r Result) back(s float64) string {
+	if r.Recovery.Max == 0 {
+		return "–"
+	}
+	return long(s)
 }
 
 func (m Messages) told() string {
