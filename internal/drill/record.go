@@ -40,7 +40,6 @@ type recorder struct {
 type life struct {
 	ups     int
 	is      bool // connected
-	since   time.Duration
 	outages []Outage
 	trouble string // the latest
 	event   string // id of the last
