@@ -21,7 +21,7 @@ const NAME_MAX = 32;      // characters in a name
 const ID_MAX = 80;        // characters in a message id
 const NAMES_MAX = 50;     // names told to everybody; beyond it only the count is
 const PEOPLE_MS = 200;    // many who come at once are told of at once
-const GONE_MS = 15_000;   // an instance that says nothing for so long has no people
+const GONE_MS = 6000;     // an instance that says nothing for so long has no people
 const ANSWER_MS = 1000;   // the other instances answer within that
 const GOODBYE_MS = 3000;  // for the last packets, before the process ends
 

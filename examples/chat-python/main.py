@@ -35,8 +35,8 @@ TICK_SECONDS = 10  # lets a page notice a connection that died silently
 PEOPLE_SECONDS = 0.2  # many who come at once are told of at once
 HELLO_SECONDS = 10  # a page says its name at once
 WRITE_SECONDS = 10  # a reader that takes nothing for so long is gone
-BEAT_SECONDS = 5  # an instance tells the others so often who is there
-GONE_SECONDS = 15  # one that says nothing for so long is gone
+BEAT_SECONDS = 2  # an instance tells the others so often who is there
+GONE_SECONDS = 6  # one that says nothing for so long is gone
 ANSWER_SECONDS = 1  # the other instances answer within that
 
 app = Flask(__name__)

@@ -9,11 +9,11 @@ import (
 )
 
 const (
-	publishTimeout = 2 * time.Second  // then the bus is away
-	beatEvery      = 5 * time.Second  // an instance says so often who is there
-	goneAfter      = 15 * time.Second // one that says nothing for so long is gone
-	heardMax       = 1000             // envelopes that wait for the room
-	settleTime     = time.Second      // the other instances answer within that
+	publishTimeout = 2 * time.Second // then the bus is away
+	beatEvery      = 2 * time.Second // an instance says so often who is there
+	goneAfter      = 6 * time.Second // one that says nothing for so long is gone
+	heardMax       = 1000            // envelopes that wait for the room
+	settleTime     = time.Second     // the other instances answer within that
 )
 
 // An envelope is what one instance tells all of them, itself included.
@@ -22,6 +22,7 @@ type envelope struct {
 	Said   *message  `json:"said,omitempty"`   // something was said there
 	Recent []message `json:"recent,omitempty"` // what it heard lately
 	Ask    bool      `json:"ask,omitempty"`    // tell me what you heard lately
+	Answer bool      `json:"answer,omitempty"` // which was asked
 	People *presence `json:"people,omitempty"` // who is there
 }
 

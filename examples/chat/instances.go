@@ -52,7 +52,7 @@ func (r *room) heard(e envelope) {
 	for _, m := range e.Recent {
 		r.hearLocked(m)
 	}
-	if e.Recent != nil && !e.Ask {
+	if e.Answer {
 		r.settle()
 	}
 	if e.People != nil {
@@ -63,7 +63,7 @@ func (r *room) heard(e envelope) {
 	answer := envelope{}
 	if e.Ask {
 		here := r.hereLocked()
-		answer = envelope{Recent: slices.Clone(r.history), People: &here}
+		answer = envelope{Answer: true, Recent: slices.Clone(r.history), People: &here}
 	}
 	r.mu.Unlock()
 	if e.Ask {

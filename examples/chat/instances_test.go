@@ -120,6 +120,13 @@ func TestANewInstanceHearsWhatWasSaid(t *testing.T) {
 	if len(b.history) != historyMax || b.history[historyMax-1].ID != a.history[historyMax-1].ID {
 		t.Errorf("the newcomer knows %d messages, want the last %d", len(b.history), historyMax)
 	}
+	for _, r := range []*room{a, b} {
+		select {
+		case <-r.settled:
+		default:
+			t.Errorf("%s does not know that it knows what there is to know", r.me.Instance)
+		}
+	}
 }
 
 // While the bus is away people hear who is on their own instance. When it is

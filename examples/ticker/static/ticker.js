@@ -146,13 +146,12 @@ function back(caught) {
   outage = null;
   const seconds = (Date.now() - at) / 1000;
   const place = instance === from ? "the same instance" : `instance ${instance}`;
-  const text = `Back after ${seconds.toFixed(1)} s on ${place}`;
+  const missed = count.missing ? `${count.missing} gaps so far` : "no tick missed";
   item.dataset.to = instance;
   item.dataset.seconds = seconds.toFixed(3);
   item.dataset.caught = caught;
-  item.lastChild.textContent = `${text.toLowerCase()}, no tick missed`;
-  if (count.missing) item.lastChild.textContent = `${text.toLowerCase()}, ${count.missing} gaps so far`;
-  showWhy(`${why}. ${text}.`, "back");
+  item.lastChild.textContent = `back after ${seconds.toFixed(1)} s on ${place}, ${missed}`;
+  showWhy(`${why}. Back after ${seconds.toFixed(1)} s, ${missed}.`, "back");
 }
 
 // ---- The connection --------------------------------------------------------
