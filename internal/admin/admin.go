@@ -85,6 +85,11 @@ type House interface {
 	// Restore takes such a tar. It returns when what it says holds; an error
 	// means that nothing has changed.
 	Restore(ctx context.Context, r io.Reader, by string) (app.Operation, error)
+	// Certificates tells of those that clients are shown.
+	Certificates() []Certificate
+	// ReplaceCertificate revokes the certificate of a name, which the server has
+	// obtained, and obtains another; app.ErrNotFound if there is none.
+	ReplaceCertificate(ctx context.Context, name string) error
 }
 
 const (

@@ -122,6 +122,9 @@ func (d *door) routes() []route {
 		{pattern: "GET backup", needs: auth.Admin, stream: d.backup},
 		{pattern: "POST restore", needs: auth.Admin, answer: d.restore},
 
+		{pattern: "GET certificates", answer: d.certificates},
+		{pattern: "POST certificates/{name}/replace", needs: auth.Admin, answer: d.replaceCertificate},
+
 		{pattern: "GET tokens", needs: auth.Admin, answer: d.listTokens},
 		{pattern: "POST tokens", needs: auth.Admin, answer: d.addToken},
 		{pattern: "DELETE tokens/{name}", needs: auth.Admin, answer: d.removeToken},

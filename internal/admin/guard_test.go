@@ -62,7 +62,7 @@ var allRoutes = []string{
 	"POST apps/{app}/services/{service}/versions/{version}/start", "POST apps/{app}/services/{service}/versions/{version}/stop",
 	"DELETE apps/{app}/services/{service}/versions/{version}", "PATCH apps/{app}/services/{service}/versions/{version}/scaling",
 	"POST instances/{id}/restart", "DELETE instances/{id}", "PUT apps/{app}/dispatch", "POST operations/{id}/cancel",
-	"GET logs", "GET sockets", "POST sockets/close", "GET backup", "POST restore",
+	"GET logs", "GET sockets", "POST sockets/close", "GET backup", "GET certificates", "POST certificates/{name}/replace", "POST restore",
 	"GET drills", "POST apps/{app}/services/{service}/drills", "PUT operations/{id}/report", "GET operations/{id}/report",
 	"GET tokens", "POST tokens", "DELETE tokens/{name}",
 }
@@ -240,7 +240,7 @@ func TestEveryRouteNeedsItsRole(t *testing.T) {
 		method, path := example(pattern)
 		least := auth.Deployer
 		switch {
-		case strings.HasSuffix(pattern, "backup") || strings.HasSuffix(pattern, "restore") || strings.Contains(pattern, "tokens"):
+		case strings.HasSuffix(pattern, "backup") || strings.HasSuffix(pattern, "restore") || strings.Contains(pattern, "tokens") || strings.Contains(pattern, "replace"):
 			least = auth.Admin
 		case method == "GET":
 			least = auth.Viewer

@@ -25,6 +25,7 @@ var takesJSON = map[string]string{
 	"POST instances/{id}/restart":                                    ``,
 	"DELETE instances/{id}":                                          ``,
 	"POST operations/{id}/cancel":                                    ``,
+	"POST certificates/{name}/replace":                               ``,
 	"POST apps/{app}/services/{service}/drills":                      `{"drill":"hang","seconds":1}`,
 }
 

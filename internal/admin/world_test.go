@@ -159,6 +159,12 @@ type house struct {
 func (h *house) Status() Status {
 	return Status{Version: "test", Data: h.dir, Domains: []string{"localhost"}, Region: "uc", Started: time.Now().Add(-time.Minute)}
 }
+func (h *house) Certificates() []Certificate {
+	return []Certificate{{Names: []string{"a.example.org"}, From: "file"}}
+}
+func (h *house) ReplaceCertificate(_ context.Context, name string) error {
+	return fmt.Errorf("certificate of %s: %w", name, app.ErrNotFound)
+}
 func (h *house) LogDir() string          { return filepath.Join(h.dir, "logs") }
 func (h *house) OperationLogDir() string { return filepath.Join(h.dir, "operations") }
 func (h *house) Backup(ctx context.Context, w io.Writer) error {

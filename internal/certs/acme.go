@@ -374,11 +374,11 @@ func (p *public) replace(ctx context.Context, name string) error {
 		return fmt.Errorf("certificate of %s: %w", name, app.ErrNotFound)
 	}
 	if err := config.RevokeCert(ctx, subject, acme.ReasonKeyCompromise, false); err != nil {
-		return fmt.Errorf("revoke the certificate of %s: %w", subject, err)
+		return fmt.Errorf("revoke the certificate of %s: %s: %w", subject, explain(err), app.ErrBusy)
 	}
 	p.log.Info("certificate revoked", "names", subject)
 	if err := config.ObtainCertSync(ctx, subject); err != nil {
-		return fmt.Errorf("obtain another certificate for %s: %s", subject, explain(err))
+		return fmt.Errorf("%s is revoked, and another could not be obtained: %s: %w", subject, explain(err), app.ErrBusy)
 	}
 	if _, err := config.CacheManagedCertificate(ctx, subject); err != nil {
 		return fmt.Errorf("read the certificate of %s: %w", subject, err)
@@ -441,8 +441,9 @@ func explain(err error) string {
 
 // nextSteps is what to do about the usual problems (RFC 8555, 6.7).
 var nextSteps = map[string]string{
-	"dns":         "; let an A or AAAA record of the name lead to this machine",
-	"connection":  "; let ports 80 and 443 of the name lead to this machine, through firewalls too",
-	"rateLimited": "; it goes on by itself later",
-	"caa":         "; a CAA record of the domain forbids this authority",
+	"dns":          "; let an A or AAAA record of the name lead to this machine",
+	"connection":   "; let ports 80 and 443 of the name lead to this machine, through firewalls too",
+	"unauthorized": "; somebody else seems to answer by that name: let it, and its ports 80 and 443, lead to this machine",
+	"rateLimited":  "; it goes on by itself later",
+	"caa":          "; a CAA record of the domain forbids this authority",
 }

@@ -268,19 +268,20 @@ func TestCertificatesAreKept(t *testing.T) {
 // With a hook there is one certificate for all names below a base domain.
 func TestTheHookProvesWildcards(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	records := filepath.Join(dir, "records")
-	script := filepath.Join(dir, "hook")
-	text := "#!/bin/sh\nset -e\ncase $1 in\npresent) echo \"$2 $3\" >>" + records + "; sleep 0.1 ;;\ncleanup) grep -v -- \"$3\" " + records + " >" + records + ".new || true; mv " + records + ".new " + records + " ;;\nesac\n"
-	if err := os.WriteFile(script, []byte(text), 0o755); err != nil {
-		t.Fatal(err)
-	}
+	var records string
 	s := startSite(t, time.Hour, "", func(a *certs.ACME, p *pebble) {
-		a.Hook = script
-		var following sync.WaitGroup
-		ctx, stop := context.WithCancel(context.Background())
-		following.Go(func() { p.zone.follow(ctx, records) })
-		t.Cleanup(func() { stop(); following.Wait() })
+		records = p.zone.records
+		a.Hook = filepath.Join(t.TempDir(), "hook")
+		text := fmt.Sprintf(`#!/bin/sh
+set -e
+case $1 in
+present) echo "$2 $3" >>%[1]s ;;
+cleanup) grep -v -- "$3" %[1]s >%[1]s.new || true; mv %[1]s.new %[1]s ;;
+esac
+`, records)
+		if err := os.WriteFile(a.Hook, []byte(text), 0o755); err != nil {
+			t.Fatal(err)
+		}
 	})
 	a, b := s.leaf(t, "shop.apps.example.org"), s.leaf(t, "v1-dot-api-dot-shop.apps.example.org")
 	if a.SerialNumber.Cmp(b.SerialNumber) != 0 || a.DNSNames[0] != "*.apps.example.org" {
@@ -301,7 +302,7 @@ func TestTheHookProvesWildcards(t *testing.T) {
 // repeated at once.
 func TestFailuresAreToldAndBackedOff(t *testing.T) {
 	t.Parallel()
-	s := startSite(t, time.Hour, "", nil)
+	s := startSite(t, time.Hour, "http", nil)
 	for range 2 {
 		if c, err := s.dial("elsewhere.example.org"); err == nil {
 			c.Close()

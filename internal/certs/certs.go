@@ -1,6 +1,6 @@
-// Package certs knows which certificate a name gets: one from files, one that is
-// obtained from a public authority, or one that a local authority makes on the
-// spot. It answers handshakes and knows nothing of what is served under those
+// Package certs knows which certificate a name gets: one that we were given, by
+// files or by an operator, one that is obtained from a public authority, or one
+// that a local authority makes on the spot. It answers handshakes and knows nothing of what is served under those
 // names, but for what it is told. Start at Set.Get, then names.go and acme.go.
 package certs
 
@@ -37,8 +37,12 @@ type Set struct {
 	local  *issued // nil: without a local authority
 	public *public // nil: without ACME
 
-	files atomic.Pointer[shelf]
-	read  []reading // owned by Run after New
+	shelf atomic.Pointer[shelf] // of what we were given: by files, and by Give
+
+	mu    sync.Mutex // guards the following
+	read  []reading
+	given []Given
+	taken []*tls.Certificate // of given, those that can be used
 }
 
 // New reads the certificates that lie in files. It starts nothing.
@@ -60,23 +64,34 @@ func New(cfg Config) (*Set, error) {
 		}
 		s.read = append(s.read, r)
 	}
-	s.put()
+	s.putLocked()
 	return s, nil
 }
 
-// put makes what was read the certificates in use.
-func (s *Set) put() {
+// putLocked makes what was read and given the certificates in use. Called with
+// mu held, or by New.
+func (s *Set) putLocked() {
 	var all []*tls.Certificate
 	for _, r := range s.read {
 		all = append(all, r.pair)
 	}
-	s.files.Store(newShelf(all))
+	chosen := map[string]*tls.Certificate{}
+	for i, c := range s.taken {
+		if c == nil {
+			continue
+		}
+		all = append(all, c)
+		for _, name := range s.given[i].Chosen {
+			chosen[name] = c
+		}
+	}
+	s.shelf.Store(newShelf(all, len(s.read), chosen))
 }
 
 // Entry tells of one certificate, or of a name that should have one.
 type Entry struct {
 	Names   []string
-	From    string    // file, acme
+	From    string    // file, uploaded, acme
 	Until   time.Time // zero: there is none
 	Problem string    // why there is none, or no newer one
 	Next    time.Time // when it is tried again; zero: nobody knows, or nothing is wrong
@@ -86,8 +101,13 @@ type Entry struct {
 // makes.
 func (s *Set) List() []Entry {
 	var all []Entry
-	for _, c := range s.files.Load().all {
-		all = append(all, Entry{Names: c.Leaf.DNSNames, From: "file", Until: c.Leaf.NotAfter})
+	shelf := s.shelf.Load()
+	for i, c := range shelf.all {
+		e := Entry{Names: c.Leaf.DNSNames, From: "file", Until: c.Leaf.NotAfter}
+		if i >= shelf.files {
+			e.From = "uploaded"
+		}
+		all = append(all, e)
 	}
 	if s.public != nil {
 		all = append(all, s.public.list()...)
@@ -100,8 +120,8 @@ func (s *Set) List() []Entry {
 // that is made. It may have to be waited for.
 func (s *Set) Get(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	name := strings.ToLower(strings.TrimSuffix(hello.ServerName, "."))
-	files := s.files.Load()
-	if c := files.find(hello, name, time.Now()); c != nil && !challenged(hello) {
+	given := s.shelf.Load()
+	if c := given.find(hello, name, time.Now()); c != nil && !challenged(hello) {
 		return c, nil
 	}
 	err := fmt.Errorf("there is no certificate for %q", name)
@@ -115,8 +135,8 @@ func (s *Set) Get(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	if s.local != nil {
 		return s.local.get(hello, name)
 	}
-	if len(files.all) > 0 {
-		return files.all[0], nil // a wrong name, which clients explain better than no answer
+	if given.files > 0 {
+		return given.all[0], nil // a wrong name, which clients explain better than no answer
 	}
 	s.cfg.Log.Debug("no certificate", "names", name, "err", err)
 	return nil, err
@@ -147,7 +167,7 @@ func (s *Set) Replace(ctx context.Context, name string) error {
 // Covers says whether a host name has a certificate, or gets one as soon as
 // somebody asks: whether to lead its clients to TLS.
 func (s *Set) Covers(name string) bool {
-	return s.files.Load().covers(name) || s.public != nil && s.public.covers(name) || s.local != nil && s.local.authority.signs(name)
+	return s.shelf.Load().covers(name) || s.public != nil && s.public.covers(name) || s.local != nil && s.local.authority.signs(name)
 }
 
 // Run looks after the certificates until ctx ends.

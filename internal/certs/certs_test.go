@@ -151,3 +151,36 @@ func TestFilesAreReadAgain(t *testing.T) {
 		}
 	})
 }
+
+// Uploaded certificates are used for their names from the next handshake on, and
+// for the names that they were chosen for before all others.
+func TestUploadedCertificates(t *testing.T) {
+	from, until := time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+	s, err := certs.New(certs.Config{Log: discard, Files: []certs.Files{files(t, 1, from, until, "file.example.org")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	given := func(serial int64, from, until time.Time, chosen []string, names ...string) certs.Given {
+		cert, key := pair(t, serial, from, until, names...)
+		return certs.Given{Chain: string(cert), Key: string(key), Chosen: chosen}
+	}
+	s.Give([]certs.Given{
+		given(2, from, until, nil, "*.example.org"),
+		given(3, from.Add(time.Minute), until, nil, "a.example.org"),
+		given(4, from, until, []string{"a.example.org"}, "a.example.org"),
+		given(5, from.Add(-time.Hour), from, []string{"b.example.org"}, "b.example.org"), // it is over
+		{Chain: "nonsense", Key: "nonsense"},
+	})
+	for name, want := range map[string]int64{"a.example.org": 4, "b.example.org": 2, "c.example.org": 2, "file.example.org": 1, "example.com": 1} {
+		if got := serial(s, name); got != want {
+			t.Errorf("%s gets certificate %d, want %d", name, got, want)
+		}
+	}
+	if all := s.List(); len(all) != 5 || all[0].From != "file" || all[1].From != "uploaded" {
+		t.Errorf("List = %+v", all)
+	}
+	s.Give(nil)
+	if got := serial(s, "a.example.org"); got != 1 {
+		t.Errorf("one that was deleted is in use: %d", got)
+	}
+}

@@ -85,6 +85,8 @@ func readFile(name string) ([]byte, error) {
 // reread takes what has changed. What cannot be used, as a certificate whose key
 // is yet to be written, leaves what there is in use.
 func (s *Set) reread() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	news := false
 	for i := range s.read {
 		r := &s.read[i]
@@ -99,7 +101,7 @@ func (s *Set) reread() {
 		}
 	}
 	if news {
-		s.put()
+		s.putLocked()
 	}
 }
 

@@ -10,12 +10,14 @@ import (
 // shelf finds certificates by the names in them. It never changes.
 type shelf struct {
 	byName map[string][]*tls.Certificate // lower case, *.DOMAIN for wildcards; the newest first
-	all    []*tls.Certificate            // in the order in which they were named
+	all    []*tls.Certificate            // in the order in which they were given
+	files  int                           // how many of all, from the first on, are of files
+	chosen map[string]*tls.Certificate   // what a name gets before all others
 }
 
 // newShelf takes certificates whose Leaf is parsed.
-func newShelf(all []*tls.Certificate) *shelf {
-	s := &shelf{byName: map[string][]*tls.Certificate{}, all: all}
+func newShelf(all []*tls.Certificate, files int, chosen map[string]*tls.Certificate) *shelf {
+	s := &shelf{byName: map[string][]*tls.Certificate{}, all: all, files: files, chosen: chosen}
 	for _, c := range all {
 		for _, name := range c.Leaf.DNSNames {
 			name = strings.ToLower(name)
@@ -31,16 +33,24 @@ func newShelf(all []*tls.Certificate) *shelf {
 	return s
 }
 
-// find is the best certificate for a name that a client can use: one for just
-// that name before one for all beside it, and of several the newest that is
-// valid. nil if there is none.
+// find is the best certificate for a name that a client can use: the one that
+// was chosen for it, else one for just that name before one for all beside it,
+// and of several the newest that is valid. nil if there is none.
 func (s *shelf) find(hello *tls.ClientHelloInfo, name string, now time.Time) *tls.Certificate {
 	if name == "" {
 		name = localName(hello)
 	}
+	good := func(c *tls.Certificate) bool {
+		return !now.Before(c.Leaf.NotBefore) && now.Before(c.Leaf.NotAfter) && hello.SupportsCertificate(c) == nil
+	}
+	for _, n := range []string{name, beside(name)} {
+		if c := s.chosen[n]; c != nil && good(c) {
+			return c
+		}
+	}
 	for _, n := range []string{name, beside(name)} {
 		for _, c := range s.byName[n] {
-			if !now.Before(c.Leaf.NotBefore) && now.Before(c.Leaf.NotAfter) && hello.SupportsCertificate(c) == nil {
+			if good(c) {
 				return c
 			}
 		}

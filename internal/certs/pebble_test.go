@@ -2,7 +2,6 @@ package certs_test
 
 import (
 	"bytes"
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
@@ -14,7 +13,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -156,13 +154,8 @@ func (p *pebble) revoked(t *testing.T, c *x509.Certificate) bool {
 }
 
 // zone is a nameserver whose names all lead to this machine, but for those that
-// begin with "elsewhere", and that tells the records it is given.
-type zone struct {
-	addr string
-
-	mu  sync.Mutex // guards the following
-	txt map[string][]string
-}
+// begin with "elsewhere", and whose records are lines of a file, NAME VALUE.
+type zone struct{ addr, records string }
 
 func startZone(t *testing.T) *zone {
 	t.Helper()
@@ -170,7 +163,7 @@ func startZone(t *testing.T) *zone {
 	if err != nil {
 		t.Fatal(err)
 	}
-	z := &zone{addr: conn.LocalAddr().String(), txt: map[string][]string{}}
+	z := &zone{conn.LocalAddr().String(), filepath.Join(t.TempDir(), "records")}
 	server := &dns.Server{PacketConn: conn, Handler: dns.HandlerFunc(z.answer)}
 	done := make(chan struct{})
 	go func() { defer close(done); server.ActivateAndServe() }()
@@ -188,33 +181,13 @@ func (z *zone) answer(w dns.ResponseWriter, q *dns.Msg) {
 		case q.Qtype == dns.TypeA:
 			m.Answer = append(m.Answer, &dns.A{Hdr: head, A: net.IPv4(127, 0, 0, 1)})
 		case q.Qtype == dns.TypeTXT:
-			z.mu.Lock()
-			for _, text := range z.txt[q.Name] {
-				m.Answer = append(m.Answer, &dns.TXT{Hdr: head, Txt: []string{text}})
+			b, _ := os.ReadFile(z.records) // there is none before the first record
+			for line := range strings.Lines(string(b)) {
+				if name, value, _ := strings.Cut(strings.TrimSpace(line), " "); name == q.Name {
+					m.Answer = append(m.Answer, &dns.TXT{Hdr: head, Txt: []string{value}})
+				}
 			}
-			z.mu.Unlock()
 		}
 	}
 	w.WriteMsg(m)
-}
-
-// write serves a file of the records that a hook has written, as a zone would
-// be: lines of NAME VALUE.
-func (z *zone) follow(ctx context.Context, file string) {
-	for ctx.Err() == nil {
-		b, _ := os.ReadFile(file)
-		all := map[string][]string{}
-		for line := range strings.Lines(string(b)) {
-			if name, value, ok := strings.Cut(strings.TrimSpace(line), " "); ok {
-				all[name] = append(all[name], value)
-			}
-		}
-		z.mu.Lock()
-		z.txt = all
-		z.mu.Unlock()
-		select {
-		case <-ctx.Done():
-		case <-time.After(5 * time.Millisecond):
-		}
-	}
 }

@@ -74,7 +74,7 @@ distribution, session affinity, health checks, deadlines and polite goodbyes.`,
 	group("Change what a server runs:", newDeploy(), newTraffic(), newRollback(), newDrill(), newBackup(), newRestore())
 	group("Look at it, and at one thing of it:", newServices(), newVersions(), newInstances(), newOperations(),
 		newDescribe(), newDispatch(), newLogs(), newSockets(), newStatus())
-	group("Which server:", newLogin(), newContexts(), newGcloud(), newTokens())
+	group("Which server:", newLogin(), newContexts(), newGcloud(), newTokens(), newCertificates())
 	return root
 }
 

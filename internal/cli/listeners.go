@@ -13,8 +13,8 @@ import (
 
 // listeners are where a server listens.
 type listeners struct {
-	plain, secure []net.Listener // where requests arrive, over plain HTTP and TLS
-	admin         net.Listener
+	plain, secure           []net.Listener // where requests arrive, over plain HTTP and TLS
+	adminPlain, adminSecure []net.Listener // the same of operators
 }
 
 // The names by which listeners are handed to us: FileDescriptorName= of a socket
@@ -46,6 +46,12 @@ func openListeners(c config.Config) (all listeners, err error) {
 			return all, err
 		}
 	}
+	for _, l := range all.adminPlain {
+		if err := hidden(c, l.Addr().String()); err != nil && l.Addr().Network() == "tcp" {
+			return all, err
+		}
+	}
+	all.adminPlain, all.adminSecure = all.divide(c)
 	if len(all.secure) > 0 && !speaksTLS(c) {
 		return all, &problem{what: "a listener for TLS was handed to us, and there is no certificate", next: "Have them obtained with acme-email, or name one and its key with tls-cert and tls-key, or leave FileDescriptorName=https out."}
 	}
@@ -66,10 +72,30 @@ func openListeners(c config.Config) (all listeners, err error) {
 			all.secure = append(all.secure, l)
 		}
 	}
-	if all.admin == nil {
-		all.admin, err = listen(c.Admin, "--admin=HOST:PORT", "--admin=127.0.0.1:0", "--admin=127.0.0.1:8079")
+	if len(all.adminPlain)+len(all.adminSecure) == 0 {
+		for _, addr := range c.Admin {
+			l, err := listen(addr, "--admin=HOST:PORT", "--admin=127.0.0.1:0", "--admin=127.0.0.1:8079")
+			if err != nil {
+				return all, err
+			}
+			all.adminPlain = append(all.adminPlain, l)
+		}
+		all.adminPlain, all.adminSecure = all.divide(c)
 	}
-	return all, err
+	return all, nil
+}
+
+// divide tells the listeners of operators that speak TLS from those that do not:
+// what other machines reach does, unless somebody said otherwise.
+func (l *listeners) divide(c config.Config) (plain, secure []net.Listener) {
+	for _, one := range l.adminPlain {
+		if one.Addr().Network() != "tcp" || local(one.Addr().String()) || c.AdminPlain {
+			plain = append(plain, one)
+		} else {
+			secure = append(secure, one)
+		}
+	}
+	return plain, secure
 }
 
 // take takes the i-th listener that was handed to us, in the order of the units.
@@ -94,10 +120,7 @@ func (l *listeners) take(i int, h edge.Handed) error {
 	case handedSecure:
 		l.secure = append(l.secure, h.Listener)
 	case handedAdmin:
-		if l.admin != nil {
-			return &problem{what: "two listeners for the admin API were handed to us", next: "Keep one of them."}
-		}
-		l.admin = h.Listener
+		l.adminPlain = append(l.adminPlain, h.Listener)
 	}
 	return nil
 }
@@ -107,11 +130,8 @@ func speaksTLS(c config.Config) bool { return len(c.TLSCert) > 0 || c.ACMEEmail 
 
 func (l *listeners) close() error {
 	var errs []error
-	for _, one := range l.requests() {
+	for _, one := range slices.Concat(l.plain, l.secure, l.adminPlain, l.adminSecure) {
 		errs = append(errs, one.Close())
-	}
-	if l.admin != nil {
-		errs = append(errs, l.admin.Close())
 	}
 	return errors.Join(errs...)
 }
@@ -124,7 +144,10 @@ func (l *listeners) handed() (all []edge.Handed) {
 	for _, one := range l.secure {
 		all = append(all, edge.Handed{Listener: one, Name: handedSecure})
 	}
-	return append(all, edge.Handed{Listener: l.admin, Name: handedAdmin})
+	for _, one := range slices.Concat(l.adminPlain, l.adminSecure) {
+		all = append(all, edge.Handed{Listener: one, Name: handedAdmin})
+	}
+	return all
 }
 
 // requests are the listeners where requests arrive, those first that people
@@ -145,6 +168,21 @@ func (l *listeners) named() (all []admin.Listener) {
 
 // address is the URL of a host name.
 func (l *listeners) address(host string) string { return addressOf(host, l.named()) }
+
+// adminURL is where operators come, from this machine if there is a way.
+func (l *listeners) adminURL(c config.Config) string {
+	for _, one := range l.adminPlain {
+		if one.Addr().Network() == "tcp" {
+			return "http://" + reachable(one.Addr())
+		}
+	}
+	for _, one := range l.adminSecure {
+		if _, port, err := net.SplitHostPort(one.Addr().String()); err == nil {
+			return "https://" + net.JoinHostPort(c.Domains[0], port)
+		}
+	}
+	return ""
+}
 
 // urls are where requests arrive, by addresses of this machine.
 func (l *listeners) urls() (all []string) {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -88,8 +89,10 @@ func (o serveOptions) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	if err := hidden(c, c.Admin); err != nil {
-		return err
+	for _, addr := range c.Admin {
+		if err := hidden(c, addr); err != nil {
+			return err
+		}
 	}
 	if o.check {
 		return printSettings(o.format, c, values)
@@ -159,14 +162,14 @@ func printSettings(format string, c config.Config, values []config.Value) error 
 }
 
 // hidden refuses to let tokens pass readable for others, unless that was asked
-// for: addr is where the admin API listens.
+// for: addr is where the admin API listens, which speaks TLS where it can.
 func hidden(c config.Config, addr string) error {
-	if c.AdminPlain || local(addr) {
+	if c.AdminPlain || speaksTLS(c) || local(addr) {
 		return nil
 	}
 	return &problem{
-		what: fmt.Sprintf("the admin API would be open to other machines at %s, and speaks plain HTTP: tokens would pass there readable for others", addr),
-		next: "Leave it on 127.0.0.1 and use a tunnel, such as ssh -L 8079:127.0.0.1:8079; where the network hides it by itself, say so with --admin-plain.",
+		what: fmt.Sprintf("the admin API would be open to other machines at %s, and speaks plain HTTP without a certificate: tokens would pass there readable for others", addr),
+		next: "Have certificates obtained with --acme-email, or leave it on 127.0.0.1 and use a tunnel, such as ssh -L 8079:127.0.0.1:8079; where the network hides it by itself, say so with --admin-plain.",
 	}
 }
 
@@ -180,7 +183,7 @@ func local(addr string) bool {
 // warnings are what works, but not as one might think.
 func warnings(c config.Config) []string {
 	var all []string
-	if !local(c.Admin) {
+	if c.AdminPlain && slices.ContainsFunc(c.Admin, func(addr string) bool { return !local(addr) }) {
 		all = append(all, "admin is open to other machines, and tokens pass there readable for others: leave it on 127.0.0.1 and use a tunnel")
 	}
 	if c.User == "" && os.Geteuid() == 0 {

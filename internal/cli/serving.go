@@ -29,11 +29,6 @@ func serve(ctx context.Context, c config.Config) error {
 	if err != nil {
 		return err
 	}
-	// They may have been handed to us.
-	if err := hidden(c, open.admin.Addr().String()); err != nil && open.admin.Addr().Network() == "tcp" {
-		open.close()
-		return err
-	}
 	var again *edge.Again
 	s, err := newServer(c, open, log, func() (err error) {
 		again, err = edge.KeepOpen(open.handed())
@@ -55,7 +50,7 @@ func serve(ctx context.Context, c config.Config) error {
 
 	served := make(chan error, 1)
 	go func() { served <- s.Run(ctx, hurry) }()
-	here := place{URL: "http://" + reachable(open.admin.Addr()), PID: os.Getpid()}
+	here := place{URL: open.adminURL(c), PID: os.Getpid()}
 	if err := announcePlace(c.Data, here); err != nil {
 		// As on a full disk, which is no reason to stop serving.
 		log.Warn("leave word for the commands of this machine", "err", err)
@@ -106,7 +101,8 @@ func newServer(c config.Config, open listeners, log *slog.Logger, again func() e
 		Data:          c.Data,
 		Plain:         open.plain,
 		TLS:           open.secure,
-		Admin:         open.admin,
+		Admin:         open.adminPlain,
+		AdminTLS:      open.adminSecure,
 		Certs:         from,
 		Redirect:      c.Redirect,
 		HSTS:          c.HSTS,

@@ -27,7 +27,7 @@ type Config struct {
 	HSTS           time.Duration
 	TrustedProxies []netip.Prefix // addresses whose word is taken for where a request comes from
 	TrustedUnix    bool           // who comes over a Unix socket is one of them
-	Admin          string         // host:port of the admin API
+	Admin          []string       // host:port of the admin API; at least one
 	AdminPlain     bool           // Admin may be reached from other machines though it speaks plain HTTP
 	Domains        []string       // base domains of the host names, lower case; at least one
 	Region         string         // REGION_ID of the host names

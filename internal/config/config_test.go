@@ -62,7 +62,7 @@ func TestDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := config.Config{
-		Data: filepath.Join(here, "holdfast-data"), Listen: []string{"127.0.0.1:8080"}, Admin: "127.0.0.1:8079",
+		Data: filepath.Join(here, "holdfast-data"), Listen: []string{"127.0.0.1:8080"}, Admin: []string{"127.0.0.1:8079"},
 		Domains: []string{"localhost"}, Region: "local", StopWithin: 45 * time.Second,
 		BuildsMax: 5e9, SourcesMax: 2e9, LogLevel: slog.LevelInfo, LogFormat: "text",
 		ACMECA: "https://acme-v02.api.letsencrypt.org/directory", Redirect: true,
@@ -103,7 +103,7 @@ builds_max: 1.5GB
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Region != "environ" || !slices.Equal(c.Listen, []string{":3"}) || !c.KeepInstances || c.Admin != "127.0.0.1:8079" || c.BuildsMax != 1.5e9 {
+	if c.Region != "environ" || !slices.Equal(c.Listen, []string{":3"}) || !c.KeepInstances || !slices.Equal(c.Admin, []string{"127.0.0.1:8079"}) || c.BuildsMax != 1.5e9 {
 		t.Errorf("Read = %+v", c)
 	}
 	if want := []string{"apps.example.org", "localhost"}; !slices.Equal(c.Domains, want) {
@@ -176,8 +176,9 @@ func TestRefusals(t *testing.T) {
 		{"file", "\n\nkeep_instanecs: true", `holdfast.yaml:3: keep_instanecs: no setting is called so: did you mean "keep_instances"?`},
 		{"file", "keep-instances: true", `did you mean "keep_instances"?`},
 		{"file", "region: a\nregion: b", `holdfast.yaml:2: region: it is there twice: the first is at holdfast.yaml:1`},
-		{"file", "admin: [':80', ':81']", `holdfast.yaml:1: admin: it takes a single value, not a list`},
+		{"file", "region: [a, b]", `holdfast.yaml:1: region: it takes a single value, not a list`},
 		{"file", "listen: [none, ':81']", `holdfast.yaml:1: listen="none,:81": it is none and something`},
+		{"file", "admin: none", `nobody could command the server`},
 		{"file", "listen: none", `holdfast.yaml:1: listen="none": requests would arrive nowhere`},
 		{"file", "listen: [':80', ':80']", `":80" is there twice`},
 		{"file", "listen-tls: ':443'", `did you mean "listen_tls"?`},

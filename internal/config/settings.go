@@ -111,13 +111,13 @@ func Settings() []Setting {
 			set:     proxies,
 		},
 		{
-			Name: "admin", Takes: "HOST:PORT", Default: "127.0.0.1:8079",
-			Meaning: "Where the admin API is. It speaks plain HTTP: leave it on the machine itself, or behind a tunnel.",
-			set:     text(func(c *Config) *string { return &c.Admin }, address),
+			Name: "admin", Takes: "HOST:PORT", Default: "127.0.0.1:8079", many: true,
+			Meaning: "Where the admin API is. At an address that other machines reach it speaks TLS, for which there have to be certificates, and is asked by the name of a `domain`. Several are fine, such as `127.0.0.1:8079,:8443`.",
+			set:     several(func(c *Config) *[]string { return &c.Admin }, address),
 		},
 		{
 			Name: "admin-plain", Default: "false",
-			Meaning: "Let `admin` be an address that other machines reach, though tokens pass there readable for others: for networks that hide them by themselves.",
+			Meaning: "Let `admin` be an address that other machines reach and speak plain HTTP there, though tokens pass there readable for others: for networks that hide them by themselves.",
 			set:     yesNo(func(c *Config) *bool { return &c.AdminPlain }),
 		},
 		{

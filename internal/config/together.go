@@ -31,6 +31,8 @@ func together(c Config, values []Value) *Error {
 		return about("acme-email", "certificates would be obtained and not used", "name where TLS is spoken, as in listen-tls=:443")
 	case len(c.ListenTLS) == 0 && len(c.TLSCert) > 0:
 		return about("tls-cert", "the certificate would not be used", "name where TLS is spoken, as in listen-tls=:443")
+	case len(c.Admin) == 0:
+		return about("admin", "nobody could command the server", "name an address, such as 127.0.0.1:8079")
 	case len(c.Listen)+len(c.ListenTLS) == 0:
 		return about("listen", "requests would arrive nowhere", "name an address, here or for listen-tls")
 	}

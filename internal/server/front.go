@@ -1,9 +1,12 @@
 package server
 
 import (
+	"context"
+	"maps"
 	"net"
 	"net/http"
 	"path/filepath"
+	"slices"
 
 	"holdfast/internal/certs"
 	"holdfast/internal/edge"
@@ -32,8 +35,11 @@ func (s *Server) openCerts() (err error) {
 	from.ACME.Dir = filepath.Join(s.cfg.Data, "certificates")
 	from.ACME.Domains, from.ACME.Region, from.ACME.Serves = s.cfg.Domains, s.cfg.Region, s.router.Serves
 	from.ACME.HTTPPort, from.ACME.TLSPort = firstPort(s.cfg.Plain), firstPort(s.cfg.TLS)
-	s.certs, err = certs.New(*from)
-	return err
+	if s.certs, err = certs.New(*from); err != nil {
+		return err
+	}
+	s.spoken = edge.TLSConfig(s.certs.Get, from.ACME.Protocols()...)
+	return nil
 }
 
 // firstPort is the port of the first listener that has one; 0 if none has.
@@ -80,9 +86,45 @@ func (s *Server) frontListeners() (all []net.Listener) {
 	for _, l := range s.cfg.Plain {
 		all = append(all, relayed(l))
 	}
-	spoken := edge.TLSConfig(s.certs.Get, s.cfg.Certs.ACME.Protocols()...)
 	for _, l := range s.cfg.TLS {
-		all = append(all, edge.TLS(relayed(l), spoken, tunnel.TLSBase))
+		all = append(all, edge.TLS(relayed(l), s.spoken, tunnel.TLSBase))
 	}
 	return all
+}
+
+// adminListeners are where operators arrive.
+func (s *Server) adminListeners() []net.Listener {
+	all := slices.Clone(s.cfg.Admin)
+	for _, l := range s.cfg.AdminTLS {
+		all = append(all, edge.TLS(l, s.spoken, nil))
+	}
+	return all
+}
+
+// giveCerts has the certificates used that operators uploaded, as they are now
+// and whenever they change, until ctx ends.
+func (s *Server) giveCerts(ctx context.Context) error {
+	for {
+		changed := s.wishes.Changed()
+		var all []certs.Given
+		apps := s.wishes.Wishes().Apps
+		for _, id := range slices.Sorted(maps.Keys(apps)) {
+			for _, c := range apps[id].Certificates {
+				g := certs.Given{Chain: c.Chain, Key: string(c.Key)}
+				for name, chosen := range apps[id].Secured {
+					if chosen == c.ID {
+						g.Chosen = append(g.Chosen, name)
+					}
+				}
+				slices.Sort(g.Chosen)
+				all = append(all, g)
+			}
+		}
+		s.certs.Give(all)
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil
+		}
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"os"
+	"slices"
 	"time"
 
 	"holdfast/internal/admin"
@@ -38,7 +39,10 @@ func (h house) listeners() (all []admin.Listener) {
 	for _, l := range h.cfg.Plain {
 		all = append(all, admin.Listener{Name: "http", Addr: l.Addr().String()})
 	}
-	return append(all, admin.Listener{Name: "admin", Addr: h.cfg.Admin.Addr().String()})
+	for _, l := range slices.Concat(h.cfg.Admin, h.cfg.AdminTLS) {
+		all = append(all, admin.Listener{Name: "admin", Addr: l.Addr().String()})
+	}
+	return all
 }
 
 // Place is how the apps are reached, as gcloud is told. It says https:// before
@@ -64,4 +68,16 @@ func (h house) Restore(ctx context.Context, r io.Reader, by string) (app.Operati
 		return app.Operation{}, err
 	}
 	return h.control.Restore(wishes, by)
+}
+
+// Certificates tells of those that clients are shown.
+func (h house) Certificates() (all []admin.Certificate) {
+	for _, e := range h.certs.List() {
+		all = append(all, admin.Certificate{Names: e.Names, From: e.From, Until: e.Until, Problem: e.Problem, Again: e.Next})
+	}
+	return all
+}
+
+func (h house) ReplaceCertificate(ctx context.Context, name string) error {
+	return h.certs.Replace(ctx, name)
 }

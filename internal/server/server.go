@@ -7,6 +7,7 @@ package server
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -16,6 +17,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -67,11 +69,12 @@ type Config struct {
 	Events      func(control.Event) // told of every change of an instance; must not block
 	Log         *slog.Logger
 
-	// Admin is where operators arrive; owned by the server from New on. Without
-	// one, as for `run`, nobody does, and what was asked for ends with us.
-	Admin net.Listener
+	// Admin and AdminTLS are where operators arrive, as Plain and TLS have it;
+	// owned by the server from New on. Without one, as for `run`, nobody does, and
+	// what was asked for ends with us.
+	Admin, AdminTLS []net.Listener
 
-	// The following are for a server with an Admin alone.
+	// The following are for a server with one of them alone.
 	Program       string         // our version, for people
 	KeepInstances bool           // Run leaves the instances running when it ends
 	Maintenance   control.Window // when the weekly restarts may begin
@@ -86,6 +89,9 @@ type Config struct {
 	Again func() error
 }
 
+// operated says whether operators may come.
+func (c Config) operated() bool { return len(c.Admin)+len(c.AdminTLS) > 0 }
+
 // Server is one running Holdfast.
 type Server struct {
 	cfg     Config
@@ -93,12 +99,13 @@ type Server struct {
 	wishes  *store.Store
 	keep    *keep        // nil: nothing is kept
 	builder *builder     // nil: artifacts are made by others
-	door    http.Handler // nil: there is no Admin
+	door    http.Handler // nil: operators do not come
 	driver  *process.Driver
 	bus     *messages
 	tunnels *tunnel.Set
 	router  *router.Router
 	certs   *certs.Set
+	spoken  *tls.Config // over every listener for TLS
 	control *control.Controller
 	access  *logs.File
 	again   chan struct{}   // an edge-restart drill wants us to start again; of capacity one
@@ -128,7 +135,7 @@ func New(cfg Config) (_ *Server, err error) {
 	}); err != nil {
 		return nil, err
 	}
-	if cfg.Admin != nil {
+	if cfg.operated() {
 		if s.keep, err = openKeep(cfg.Data, cfg.Log.With("room", "store")); err != nil {
 			return nil, err
 		}
@@ -180,7 +187,7 @@ func New(cfg Config) (_ *Server, err error) {
 	}
 	s.control = control.New(instances{s.driver, s.bus}, s.router, s.wishes, settings)
 	s.deploys, s.goodbye = context.WithCancel(context.Background())
-	if cfg.Admin != nil {
+	if cfg.operated() {
 		if err = s.openDoor(); err != nil {
 			return nil, err
 		}
@@ -223,7 +230,7 @@ func (s *Server) Run(ctx, hurry context.Context) error {
 	defer endFront()
 
 	var g errgroup.Group
-	failed := make(chan struct{}, 7) // one place for each room below
+	failed := make(chan struct{}, 8) // one place for each room below
 	start := func(run func() error) {
 		g.Go(func() error {
 			err := run()
@@ -240,9 +247,10 @@ func (s *Server) Run(ctx, hurry context.Context) error {
 	start(func() error { return s.serveFront(front) })
 	if s.keep != nil {
 		start(func() error {
-			return edge.Serve(front, []net.Listener{s.cfg.Admin}, s.door, edge.Limits{}, goodbyeTime, s.cfg.Log.With("room", "admin"))
+			return edge.Serve(front, s.adminListeners(), s.door, edge.Limits{}, goodbyeTime, s.cfg.Log.With("room", "admin"))
 		})
 		start(func() error { return s.tidy(rooms) })
+		start(func() error { return s.giveCerts(rooms) })
 	}
 
 	var again error
@@ -320,7 +328,7 @@ func (s *Server) openDoor() error {
 	if err != nil {
 		return err
 	}
-	guard := auth.NewGuard(tokens, s.cfg.Log.With("room", "auth"), ownNames()...)
+	guard := auth.NewGuard(tokens, s.cfg.Log.With("room", "auth"), s.ownNames()...)
 	ours := admin.New(admin.Engine{
 		Control: s.control,
 		Store:   s.wishes,
@@ -357,15 +365,19 @@ func (s *Server) openDoor() error {
 	return nil
 }
 
-// ownNames is what this machine is called by its neighbours, as far as it knows.
-func ownNames() []string {
+// ownNames is what this machine is called by its neighbours, as far as it knows,
+// and by operators elsewhere, who come over TLS.
+func (s *Server) ownNames() (names []string) {
+	if len(s.cfg.AdminTLS) > 0 {
+		names = slices.Clone(s.cfg.Domains)
+	}
 	name, err := os.Hostname()
 	if err != nil || name == "" {
-		return nil // it can still be asked by its address
+		return names // it can still be asked by its address
 	}
 	short, _, long := strings.Cut(name, ".")
-	names := []string{short, short + ".local"}
-	if long && name != names[1] {
+	names = append(names, short, short+".local")
+	if long && name != short+".local" {
 		names = append(names, name)
 	}
 	return names
