@@ -52,7 +52,7 @@ func TestADeployInGcloudsOrder(t *testing.T) {
 		}
 		a = w.fine("GET", "/v1/apps/demo/services/default/versions/v2?alt=json&view=FULL", "")
 		if a.at("env") != "flexible" || a.at("vm") != true || a.at("servingStatus") != "SERVING" || a.at("envVariables/FOO") != "bar" ||
-			a.at("network/sessionAffinity") != true || a.at("manualScaling/instances") != 2.0 || a.at("versionUrl") != "https://v2-dot-demo.localhost:8080" {
+			a.at("network/sessionAffinity") != true || a.at("manualScaling/instances") != 2.0 || a.at("versionUrl") != "http://v2-dot-demo.localhost:8080" {
 			t.Errorf("version: %s", a.Body)
 		}
 		a = w.fine("PATCH", "/v1/apps/demo/services/default?alt=json&migrateTraffic=False&updateMask=split", `{"split":{"allocations":{"v2":1.0},"shardBy":"UNSPECIFIED"}}`)
@@ -346,6 +346,25 @@ func TestAnUploadInPieces(t *testing.T) {
 		}
 		if a = w.ask("PUT", begin(), strings.Replace(text, "0", "1", 1), "Content-Range: bytes 0-999/1000"); a.Code != 400 {
 			t.Errorf("another content: %d %s", a.Code, a.Body)
+		}
+		// An upload goes on with another server; what was not written down is nobody's.
+		at = begin()
+		w.ask("PUT", at, text[:700], "Content-Range: bytes 0-699/1000")
+		if err := os.WriteFile(filepath.Join(w.dir, "staging", "pieces", "stray"), []byte("x"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		w.open()
+		if a = w.ask("PUT", at, "", "Content-Range: bytes */1000"); a.Code != 308 || a.Header().Get("Range") != "bytes=0-699" {
+			t.Errorf("how much is here after a restart: %d %v", a.Code, a.Header())
+		}
+		if a = w.fine("PUT", at, text[700:], "Content-Range: bytes 700-999/1000"); a.at("size") != "1000" {
+			t.Errorf("last piece after a restart: %s", a.Body)
+		}
+		if a = w.ask("PUT", at, "", "Content-Range: bytes */1000"); a.Code != 404 {
+			t.Errorf("after its end: %d %s", a.Code, a.Body)
+		}
+		if left, err := os.ReadDir(filepath.Join(w.dir, "staging", "pieces")); err != nil || len(left) != 0 {
+			t.Errorf("left behind: %v, %v", left, err)
 		}
 		// A new server knows what the former one held, and lists nothing that is gone.
 		w.open()

@@ -84,11 +84,14 @@ type shelf struct {
 	sessions map[string]*session
 }
 
-// openShelf opens the index in dir. Uploads that a former server did not finish
-// are gone.
+// openShelf opens the index in dir. Of the uploads that a former server did not
+// finish those in pieces go on.
 func openShelf(dir string, sources Sources) (*shelf, error) {
 	s := &shelf{dir: dir, sources: sources, objects: map[string]object{}, sessions: map[string]*session{}}
 	if err := errors.Join(os.RemoveAll(filepath.Join(dir, "new")), os.MkdirAll(filepath.Join(dir, "new"), 0o700)); err != nil {
+		return nil, fmt.Errorf("open the staged uploads: %w", err)
+	}
+	if err := s.findSessions(); err != nil {
 		return nil, fmt.Errorf("open the staged uploads: %w", err)
 	}
 	f, err := os.Open(filepath.Join(dir, indexFile))
@@ -215,7 +218,12 @@ func (s *shelf) begin() (*arrival, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &arrival{file: f, sha1: sha1.New(), sha256: sha256.New()}, nil
+	return newArrival(f), nil
+}
+
+// newArrival is what arrives in an empty file, or one that sums is given next.
+func newArrival(f *os.File) *arrival {
+	return &arrival{file: f, sha1: sha1.New(), sha256: sha256.New()}
 }
 
 // Write takes what came.
@@ -224,13 +232,21 @@ func (a *arrival) Write(p []byte) (int, error) {
 		return 0, refuse(413, "the upload is longer than %d bytes", int64(objectMax))
 	}
 	n, err := a.file.Write(p)
-	a.sha1.Write(p[:n])
-	a.sha256.Write(p[:n])
-	a.size += int64(n)
-	if room := headBytes - len(a.head); room > 0 {
-		a.head = append(a.head, p[:min(room, n)]...)
-	}
+	sums{a}.Write(p[:n])
 	return n, err
+}
+
+// sums takes note of what is in an arrival's file already.
+type sums struct{ *arrival }
+
+func (s sums) Write(p []byte) (int, error) {
+	s.sha1.Write(p)
+	s.sha256.Write(p)
+	s.size += int64(len(p))
+	if room := headBytes - len(s.head); room > 0 {
+		s.head = append(s.head, p[:min(room, len(p))]...)
+	}
+	return len(p), nil
 }
 
 // drop gives up what came; it may follow keep.
