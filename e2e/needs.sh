@@ -7,6 +7,7 @@ set -u
 # command or file that shows it is there : package
 wanted='
 /bin/bash:bash
+/usr/bin/openssl:openssl
 /usr/bin/chromium:chromium
 /usr/bin/gunicorn:gunicorn
 /usr/bin/pebble:pebble

@@ -74,8 +74,18 @@ type House interface {
 type Place struct {
 	Domain  string // base domain of the host names
 	Port    string // what follows the host names, as in ":8080"; "" where none is needed
+	TLS     bool   // the port speaks TLS
 	Region  string // REGION_ID
 	Project string // the application that is meant when nobody names one; may be ""
+}
+
+// scheme is what stands before a host name. gcloud says https:// before the
+// default host name whatever is said here; what it asks us for is true.
+func (p Place) scheme() string {
+	if p.TLS {
+		return "https://"
+	}
+	return "http://"
 }
 
 const (

@@ -137,7 +137,7 @@ func (d *door) version(v app.Version, full bool) wireVersion {
 	w := wireVersion{
 		Name: "apps/" + v.App + "/services/" + v.Service + "/versions/" + v.Version, ID: v.Version,
 		Env: "flexible", Runtime: "vm", VM: true, ServingStatus: "STOPPED", CreateTime: stamp(v.CreatedAt),
-		VersionURL: "https://" + d.host(v.App, v.Service, v.Version), BetaSettings: beta,
+		VersionURL: d.House.Place().scheme() + d.host(v.App, v.Service, v.Version), BetaSettings: beta,
 		Resources: wireResources{CPU: v.Resources.CPU, MemoryGB: v.Resources.MemoryGB, DiskGB: float64(v.Resources.DiskGB)},
 		Network:   wireNetwork{Name: v.Network.Name, SubnetworkName: v.Network.Subnetwork, InstanceTag: v.Network.InstanceTag, SessionAffinity: v.Affinity},
 		Liveness:  checkOf(v.Live), Readiness: checkOf(v.Ready), ServiceAccount: v.ServiceAccount,

@@ -51,7 +51,7 @@ func (h house) listeners() (all []admin.Listener) {
 func (h house) Place() googleapi.Place {
 	p := googleapi.Place{Domain: h.cfg.Domains[0], Region: h.cfg.Region, Project: h.cfg.App}
 	if len(h.cfg.TLS) > 0 {
-		p.Port = portSuffix("https", h.cfg.TLS[0].Addr())
+		p.TLS, p.Port = true, portSuffix("https", h.cfg.TLS[0].Addr())
 	} else {
 		p.Port = portSuffix("http", h.cfg.Plain[0].Addr())
 	}
