@@ -18,15 +18,18 @@ type pollers struct {
 }
 
 // pollersDir installs the real client of socket.io.
-func pollersDir(t *testing.T) string {
+func pollersDir(t *testing.T) string { return npmDir(t, "pollers") }
+
+// npmDir is a copy of a folder of testdata with what it needs of npm.
+func npmDir(t *testing.T, name string) string {
 	t.Helper()
 	for _, tool := range []string{"node", "npm"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			t.Skipf("%s is missing: apt-get install nodejs npm", tool)
 		}
 	}
-	dir := filepath.Join(t.TempDir(), "pollers")
-	if err := os.CopyFS(dir, os.DirFS("testdata/pollers")); err != nil {
+	dir := filepath.Join(t.TempDir(), name)
+	if err := os.CopyFS(dir, os.DirFS(filepath.Join("testdata", name))); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), patience)

@@ -206,7 +206,7 @@ func (d *drawing) area(name, title string, of func(Sample) (map[string]float64, 
 // nice is a round number that is not below n.
 func nice(n float64) float64 {
 	for unit := math.Pow(10, math.Floor(math.Log10(n))); ; unit *= 10 {
-		for _, m := range []float64{1, 1.2, 1.6, 2, 3, 4, 5, 6, 8, 10} {
+		for _, m := range []float64{1, 1.2, 1.6, 2, 2.5, 3, 4, 5, 6, 8, 10} {
 			if m*unit >= n && (m*unit >= 2 || n < 1) {
 				return m * unit
 			}

@@ -260,7 +260,7 @@ func (r *recorder) event(c *client, id string) {
 	case l.counted >= countedLeast && now > before && r.countsLocked():
 		r.messages.Lost += int(min(now-before-1, 1<<20))
 	case l.counted >= countedLeast && now <= before && r.countsLocked():
-		r.messages.Doubled += int(min(before-now+1, 1<<20))
+		r.messages.Doubled++
 		l.event = fmt.Sprint(before)
 	default:
 		l.counted = 0
