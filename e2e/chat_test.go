@@ -154,19 +154,7 @@ func picture(t *testing.T, ctx context.Context, name string) {
 // nothing there, so messages that come back are counted.
 func TestChatInPython(t *testing.T) {
 	t.Parallel()
-	for _, file := range []string{"/usr/bin/gunicorn", "/usr/lib/python3/dist-packages/flask_sockets.py"} {
-		if _, err := os.Stat(file); err != nil {
-			t.Skipf("%s is missing: apt-get install gunicorn python3-flask-sockets python3-gevent-websocket", file)
-		}
-	}
-	dir := copyApp(t, "chat-python")
-	// Debian's packages instead of an index.
-	appendTo(t, filepath.Join(dir, "app.yaml"), `
-build_env_variables:
-  HOLDFAST_PYTHON_SYSTEM_PACKAGES: "1"
-  HOLDFAST_SKIP_INSTALL: "1"
-`)
-	h := start(t, dir)
+	h := start(t, pythonChat(t))
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	var people []*websocket.Conn

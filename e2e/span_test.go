@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -68,14 +69,17 @@ func movedFrom(t *testing.T, page context.Context, killed string) {
 	}
 }
 
-// debianPython makes a Python app use Debian's packages instead of an index.
-func debianPython(t *testing.T, dir string) {
+// debianPython copies an example in Python, to use Debian's packages instead of
+// an index.
+func debianPython(t *testing.T, example string) (dir string) {
 	t.Helper()
+	dir = copyApp(t, example)
 	appendTo(t, filepath.Join(dir, "app.yaml"), `
 build_env_variables:
   HOLDFAST_PYTHON_SYSTEM_PACKAGES: "1"
   HOLDFAST_SKIP_INSTALL: "1"
 `)
+	return dir
 }
 
 // python3Has skips where Debian's Python lacks a module.
@@ -98,12 +102,13 @@ var chats = []struct {
 }{
 	{"chat", func(*testing.T) string { return "../examples/chat" }},
 	{"chat-node", func(t *testing.T) string { nodeIsHere(t); return "../examples/chat-node" }},
-	{"chat-python", func(t *testing.T) string {
-		python3Has(t, map[string]string{"flask_sockets": "python3-flask-sockets", "geventwebsocket": "python3-gevent-websocket", "redis": "python3-redis"})
-		dir := copyApp(t, "chat-python")
-		debianPython(t, dir)
-		return dir
-	}},
+	{"chat-python", pythonChat},
+}
+
+func pythonChat(t *testing.T) (dir string) {
+	t.Helper()
+	python3Has(t, map[string]string{"flask_sockets": "python3-flask-sockets", "geventwebsocket": "python3-gevent-websocket", "redis": "python3-redis"})
+	return debianPython(t, "chat-python")
 }
 
 // Two people on two instances hear each other. One instance is killed, then the
@@ -185,9 +190,7 @@ func TestTickerSpansInstances(t *testing.T) {
 	t.Parallel()
 	python3Has(t, map[string]string{"flask": "python3-flask", "gevent": "python3-gevent", "redis": "python3-redis"})
 	b := browser(t)
-	dir := copyApp(t, "ticker")
-	debianPython(t, dir)
-	h := start(t, dir, "--instances=2")
+	h := start(t, debianPython(t, "ticker"), "--instances=2")
 	left, right := twoApart(t, b, h.url, nil)
 	last := func(page context.Context) int {
 		t.Helper()
@@ -247,11 +250,13 @@ func TestNotifySpansInstances(t *testing.T) {
 	const words = `JSON.stringify([...document.querySelectorAll("#notes .words")].map(el => el.textContent).reverse())`
 	whole := func(pages ...context.Context) {
 		t.Helper()
-		want := fmt.Sprintf("%q", sent)
-		want = strings.ReplaceAll(want, `" "`, `","`)
+		want, err := json.Marshal(sent)
+		if err != nil {
+			t.Fatal(err)
+		}
 		for i, page := range pages {
 			eventually(t, fmt.Sprintf("device %d shows %s", i, want), func() bool { return len(eval(t, page, words)) >= len(want) })
-			if got := eval(t, page, words); got != want {
+			if got := eval(t, page, words); got != string(want) {
 				t.Errorf("device %d shows %s, want %s", i, got, want)
 			}
 		}
