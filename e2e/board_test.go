@@ -117,6 +117,9 @@ func TestBoardMerges(t *testing.T) {
 		at := eval(t, ctx, instanceOf)
 		return at != one && at != two && eval(t, ctx, textOf) == eval(t, tabs[1], textOf)
 	})
+	ends := time.Now()
+	h.stop()
+	within(t, "the end", time.Since(ends), 20*time.Second) // an app that does not heed SIGTERM would take 30 s and more
 }
 
 // outage is how long a page says that its latest disconnection took.

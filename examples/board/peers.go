@@ -127,6 +127,7 @@ func say(ctx context.Context, r *room, client *redis.Client, channel string, out
 func hear(ctx context.Context, r *room, client *redis.Client, channel string) {
 	sub := client.Subscribe(ctx, channel)
 	defer sub.Close()
+	defer context.AfterFunc(ctx, func() { sub.Close() })() // its reads do not look at ctx
 	for {
 		got, err := sub.Receive(ctx)
 		switch got := got.(type) {
