@@ -30,8 +30,9 @@ var rooms = map[string][]string{
 	"router":   {"app", "tally", "tunnel", "logs"},
 	"source":   {"app"},
 	"build":    {"app", "logs", "source"},
-	"control":  {"app", "store", "driver", "probe", "router", "logs"},
-	"server":   {"admin", "app", "auth", "build", "bus", "certs", "control", "driver/process", "edge", "googleapi", "logs", "router", "source", "store", "tunnel"},
+	"control":  {"app", "store", "driver", "probe", "router", "logs", "tally"},
+	"metrics":  {"app", "bus", "certs", "control", "router", "tally", "tunnel"},
+	"server":   {"admin", "app", "auth", "build", "bus", "certs", "control", "driver/process", "edge", "googleapi", "logs", "metrics", "router", "source", "store", "tunnel"},
 	"cli":      {"admin", "app", "appyaml", "auth", "build", "certs", "config", "control", "drill", "driver/process", "edge", "logs", "server", "spelling", "store"},
 
 	"auth":  {"app"},
@@ -59,6 +60,7 @@ var outside = map[string][]string{
 	"certs":          {"github.com/caddyserver/certmagic", "github.com/mholt/acmez/v3", "go.uber.org/zap"},
 	"drill":          {"github.com/coder/websocket"},
 	"build":          {"github.com/bmatcuk/doublestar/v4", "github.com/Masterminds/semver/v3"},
+	"metrics":        {"github.com/prometheus/client_golang"},
 	"driver/process": {"github.com/containerd/cgroups/v3", "github.com/opencontainers/runtime-spec"},
 	"cli":            {"github.com/spf13/cobra", "github.com/fsnotify/fsnotify", "github.com/briandowns/spinner", "github.com/fatih/color"},
 }

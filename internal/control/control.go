@@ -133,6 +133,7 @@ type Controller struct {
 	told      []app.Operation // that Operations is to be told of
 	settled   store.Wishes    // the wishes that the routes show
 	acted     chan struct{}   // closed when settled is replaced
+	counts    counts          // for Numbers
 }
 
 // version is what control remembers of a version.
@@ -213,6 +214,7 @@ func New(d driver.Driver, r Router, s Store, cfg Config) *Controller {
 		efforts:   map[string]*effort{},
 		building:  map[app.Key]*building{},
 		acted:     make(chan struct{}),
+		counts:    newCounts(),
 	}
 	c.hard, c.force = context.WithCancel(context.Background())
 	return c

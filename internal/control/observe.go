@@ -245,6 +245,7 @@ func (c *Controller) watchLocked(ctx context.Context, i *instance, v app.Version
 
 // enterLocked is the one place where an instance's state changes.
 func (c *Controller) enterLocked(i *instance, now time.Time, state app.State, cause app.Cause, detail string) {
+	c.countEntryLocked(i, now, i.State, state, cause)
 	i.State, i.Cause, i.Since, i.detail = state, cause, now, detail
 	if state != app.Draining {
 		i.Until = time.Time{}

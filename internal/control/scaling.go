@@ -14,6 +14,11 @@ func (c *Controller) scaleLocked(now time.Time, v *version) {
 	if before == 0 || before == v.want {
 		return
 	}
+	if counted := c.countLocked(v.Key, now); v.want > before {
+		counted.ups++
+	} else {
+		counted.downs++
+	}
 	attrs := []any{"app", v.App, "service", v.Service, "version", v.Version.Version, "from", before, "to", v.want}
 	if n := len(v.load.Needs); n > 0 {
 		attrs = append(attrs, "needed", v.load.Needs[n-1].Least, "most", v.load.Needs[n-1].Most)

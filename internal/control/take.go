@@ -4,6 +4,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"time"
 
 	"holdfast/internal/app"
 )
@@ -46,9 +47,11 @@ func (c *Controller) takeLocked() bool {
 	maps.DeleteFunc(c.efforts, func(id string, _ *effort) bool { return !under[id] })
 	for _, id := range slices.Sorted(maps.Keys(w.Operations)) {
 		op := w.Operations[id]
-		if old, ok := before.Operations[id]; ok && reflect.DeepEqual(old, op) || first && op.Stage == app.StageDone {
+		old, ok := before.Operations[id]
+		if ok && reflect.DeepEqual(old, op) || first && op.Stage == app.StageDone {
 			continue
 		}
+		c.countOperationLocked(old, ok, op, time.Now())
 		c.told = append(c.told, op)
 		c.tellLocked(op)
 	}

@@ -34,6 +34,7 @@ import (
 	"holdfast/internal/edge"
 	"holdfast/internal/googleapi"
 	"holdfast/internal/logs"
+	"holdfast/internal/metrics"
 	"holdfast/internal/router"
 	"holdfast/internal/store"
 	"holdfast/internal/tunnel"
@@ -355,7 +356,12 @@ func (s *Server) openDoor() error {
 	if err != nil {
 		return err
 	}
+	numbers := s.numbers(guard)
 	s.door = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == metrics.Path {
+			numbers.ServeHTTP(w, r)
+			return
+		}
 		if googleapi.Serves(r.URL.Path) {
 			theirs.ServeHTTP(w, r)
 			return

@@ -122,3 +122,26 @@ func TestLoopsDoNotAllocate(t *testing.T) {
 		t.Errorf("a message allocates %v times", n)
 	}
 }
+
+// BenchmarkCarried is what a look at all open sockets costs who asks.
+func BenchmarkCarried(b *testing.B) {
+	set := newSet()
+	var far []int
+	for range 4000 { // within 20,000 descriptors
+		c, farC := pair(b)
+		i, farI := pair(b)
+		far = append(far, farC, farI)
+		if err := set.Join(Socket{Key: testKey, Instance: "i1", Opened: time.Now()}, c, i); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for b.Loop() {
+		if n := set.Carried()[testKey].Sockets; n != 4000 {
+			b.Fatalf("%d sockets", n)
+		}
+	}
+	for _, fd := range far {
+		unix.Close(fd)
+	}
+	set.CloseAll(context.Background(), app.ShuttingDown)
+}
