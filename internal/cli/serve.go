@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/internal/config"
+	"holdfast/internal/driver/process"
 )
 
 // settingsFile is read when no other is named and it is here.
@@ -188,6 +189,9 @@ func warnings(c config.Config) []string {
 	}
 	if c.User == "" && os.Geteuid() == 0 {
 		all = append(all, "apps run as root: name another user with --user")
+	}
+	if c.Confine && !process.CanConfine() {
+		all = append(all, "this system has no Landlock: apps can read each other's files, and without --user all that the server keeps")
 	}
 	return all
 }

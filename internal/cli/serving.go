@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"holdfast/internal/app"
@@ -114,6 +115,7 @@ func newServer(c config.Config, open listeners, log *slog.Logger, again func() e
 		User:          c.User,
 		Redis:         c.Redis,
 		Keeper:        []string{self, keeper},
+		Hidden:        hiddenFrom(c),
 		Log:           log,
 		Program:       version(),
 		KeepInstances: c.KeepInstances,
@@ -146,4 +148,17 @@ func certificates(c config.Config) (from certs.Config, err error) {
 		from.Files = append(from.Files, certs.Files{Cert: cert, Key: c.TLSKey[i]})
 	}
 	return from, nil
+}
+
+// hiddenFrom is what apps must not see: what the server keeps, and the tokens
+// that its user has for commands.
+func hiddenFrom(c config.Config) []string {
+	if !c.Confine {
+		return nil
+	}
+	all := []string{c.Data}
+	if dir, err := configDir(); err == nil && filepath.IsAbs(dir) {
+		all = append(all, dir)
+	}
+	return all
 }

@@ -33,6 +33,7 @@ type Config struct {
 	Region         string         // REGION_ID of the host names
 	Project        string         // application that is meant when nobody names one; may be ""
 	User           string         // runs the apps, when we are root; "" is who we are
+	Confine        bool           // apps see nothing of Data but what is theirs, where the system can
 	KeepInstances  bool           // a stop leaves the apps running for the successor
 	StopWithin     time.Duration
 	Maintenance    Window

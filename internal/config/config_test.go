@@ -65,7 +65,7 @@ func TestDefaults(t *testing.T) {
 		Data: filepath.Join(here, "holdfast-data"), Listen: []string{"127.0.0.1:8080"}, Admin: []string{"127.0.0.1:8079"},
 		Domains: []string{"localhost"}, Region: "local", StopWithin: 45 * time.Second,
 		BuildsMax: 5e9, SourcesMax: 2e9, LogLevel: slog.LevelInfo, LogFormat: "text",
-		ACMECA: "https://acme-v02.api.letsencrypt.org/directory", Redirect: true,
+		ACMECA: "https://acme-v02.api.letsencrypt.org/directory", Redirect: true, Confine: true,
 	}
 	got, values, err := config.Read(config.Input{})
 	if err != nil || !reflect.DeepEqual(got, want) {

@@ -141,6 +141,11 @@ func Settings() []Setting {
 			set:     text(func(c *Config) *string { return &c.User }, runAs),
 		},
 		{
+			Name: "confine", Default: "true",
+			Meaning: "Keep apps from each other's files and from what the server keeps, by Landlock where the kernel has it (Linux 5.19 and later). The folders on the way to `data` cannot be listed by them then; SECURITY.md has the rest.",
+			set:     yesNo(func(c *Config) *bool { return &c.Confine }),
+		},
+		{
 			Name: "keep-instances", Default: "false",
 			Meaning: "Stopping the server leaves the apps running, and its successor finds them: for restarts of the server itself.",
 			set:     yesNo(func(c *Config) *bool { return &c.KeepInstances }),

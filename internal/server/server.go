@@ -66,6 +66,7 @@ type Config struct {
 	Service     string              // lead to which name none, such as localhost
 	User        string              // runs the instances, when we are root; "" is who we are
 	Keeper      []string            // the command that keeps one instance
+	Hidden      []string            // folders that apps see nothing of but what is theirs, where the system can; absolute
 	Redis       string              // leads apps with a bus to this Redis; "": to a bus of ours
 	Events      func(control.Event) // told of every change of an instance; must not block
 	Log         *slog.Logger
@@ -132,6 +133,7 @@ func New(cfg Config) (_ *Server, err error) {
 		Logs:   filepath.Join(cfg.Data, "logs"),
 		User:   cfg.User,
 		Keeper: cfg.Keeper,
+		Hidden: cfg.Hidden,
 		Log:    cfg.Log.With("room", "driver"),
 	}); err != nil {
 		return nil, err

@@ -52,6 +52,11 @@ func becomeApp(dir, parent string) error {
 	preferForKilling()
 	unix.Umask(umask)
 	raiseFiles()
+	// Before the change of user: it lists folders that the user may not, and what
+	// is forbidden to us is to whom we become.
+	if err := confine(s.Hidden, s.Reads, s.Writes); err != nil {
+		return fmt.Errorf("keep files from it: %w", err)
+	}
 	if s.User.other() {
 		if err := s.User.become(); err != nil {
 			return fmt.Errorf("become user %s: %w", s.User.Name, err)

@@ -77,6 +77,7 @@ type Config struct {
 	Logs   string       // logs/ID.log
 	User   string       // the user that apps run as; "" is who we are. Needs root
 	Keeper []string     // the command that ends up in Main, e.g. {self, "keeper"}
+	Hidden []string     // absolute folders that apps see nothing of, but for what is theirs; see CanConfine. None: what permissions leave open is open
 	Log    *slog.Logger // nil: none
 }
 

@@ -67,6 +67,10 @@ type spec struct {
 	Dir     string   `json:"dir"` // where the app begins
 	User    identity `json:"user"`
 	Notes   []string `json:"notes"` // for the log, before anything else
+
+	Hidden []string `json:"hidden"` // see confine; so for the following
+	Reads  []string `json:"reads"`
+	Writes []string `json:"writes"`
 }
 
 // keeperRecord names the processes of an instance. The start times tell them

@@ -155,6 +155,10 @@ func (d *Driver) make(ctx context.Context, in *instance, v app.Version, hold *os
 		Env:     environment(d.mark(in.record.ID), in, v, d.user, !d.limits.holdMemory()),
 		Dir:     filepath.Join(in.dir, appDir),
 		User:    d.user,
+
+		Hidden: d.cfg.Hidden,
+		Reads:  []string{filepath.Dir(v.Artifact.Dir), filepath.Join(in.dir, noticeDir)}, // of the build, what runtimes find by its path
+		Writes: []string{filepath.Join(in.dir, appDir), filepath.Join(in.dir, tmpDir)},
 	}
 	if s.Shell, err = findShell(s.Env); err != nil {
 		return err
