@@ -17,7 +17,8 @@ socketio = SocketIO(
 
 @socketio.on("connect")
 def connect(auth):
-    emit("welcome", {"instance": os.environ["GAE_INSTANCE"]})
+    # Past the queue: to the first one who comes, the instance has not subscribed yet.
+    emit("welcome", {"instance": os.environ["GAE_INSTANCE"]}, ignore_queue=True)
 
 
 @socketio.on("say")
