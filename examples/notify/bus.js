@@ -3,6 +3,8 @@
 
 import { createClient } from "redis";
 
+const WAITING_MAX = 1000; // envelopes on their way to the bus; more are refused
+
 // connectBus returns the bus that the environment names, or null. heard gets
 // every envelope, those of this instance too, and all instances get all of them
 // in the same order.
@@ -10,7 +12,7 @@ export async function connectBus(name, heard) {
   const { REDIS_URL, REDIS_PREFIX = "" } = process.env;
   if (!REDIS_URL) return null;
   const channel = REDIS_PREFIX + name;
-  const publisher = createClient({ url: REDIS_URL, disableOfflineQueue: true });
+  const publisher = createClient({ url: REDIS_URL, disableOfflineQueue: true, commandsQueueMaxLength: WAITING_MAX });
   const subscriber = publisher.duplicate();
   for (const client of [publisher, subscriber]) client.on("error", (err) => console.error(`bus: ${err.message || err.code}`));
   await Promise.all([publisher.connect(), subscriber.connect()]);

@@ -13,6 +13,7 @@ import redis
 
 RETRY_SECONDS = 0.5  # before another attempt to subscribe
 WAIT_SECONDS = 2  # for a connection and for an answer; then the bus is away
+PUBLISHERS_MAX = 10  # connections to publish over; who finds none free waits for one
 
 log = logging.getLogger("gunicorn.error")
 
@@ -29,7 +30,10 @@ class Bus:
     came since. Nothing more is heard until they return."""
 
     def __init__(self, url, channel, heard, subscribed):
-        self.publisher = redis.Redis.from_url(url, socket_connect_timeout=WAIT_SECONDS, socket_timeout=WAIT_SECONDS)
+        pool = redis.BlockingConnectionPool.from_url(
+            url, max_connections=PUBLISHERS_MAX, timeout=WAIT_SECONDS, socket_connect_timeout=WAIT_SECONDS, socket_timeout=WAIT_SECONDS
+        )
+        self.publisher = redis.Redis(connection_pool=pool)
         self.subscriber = redis.Redis.from_url(url, socket_connect_timeout=WAIT_SECONDS)
         self.channel, self.heard, self.subscribed = channel, heard, subscribed
 

@@ -10,6 +10,7 @@ app = Flask(__name__)
 socketio = SocketIO(
     app,
     async_mode="gevent",
+    async_handlers=False,  # what one client says stays in its order
     message_queue=os.environ["REDIS_URL"],
     channel=os.environ["REDIS_PREFIX"] + "flask-socketio",
 )
