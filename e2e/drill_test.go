@@ -80,7 +80,7 @@ func TestDrillsOfAGoodApp(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			page := filepath.Join(t.TempDir(), "drill.html")
-			f, r, code := drilled(t, "echo", good(t), c.drills, "--probe="+c.probe, "--clients=6", "--for=3s", "--expect=errors=0,reconnect=20s", "--report="+page)
+			f, r, code := drilled(t, "echo", good(t), c.drills, "--probe="+c.probe, "--clients=6", "--for=2s", "--expect=errors=0,reconnect=20s", "--report="+page)
 			if code != 0 || !r.Passed || len(r.Drills) != strings.Count(c.drills, ",")+1 {
 				t.Errorf("exit code %d, passed %v, %d drills", code, r.Passed, len(r.Drills))
 			}
@@ -147,7 +147,7 @@ func TestDrillsOfABrittleApp(t *testing.T) {
 			prepare := func(dir string) {
 				replaceIn(t, filepath.Join(dir, "app.yaml"), "holdfast.drain: 5s", "holdfast.drain: 1s")
 				if c.name == "newcomers" {
-					appendTo(t, filepath.Join(dir, "app.yaml"), "\nenv_variables:\n  BRITTLE_WARM: 6s\n")
+					appendTo(t, filepath.Join(dir, "app.yaml"), "\nenv_variables:\n  BRITTLE_WARM: 1500ms\n")
 				}
 			}
 			flags := append([]string{"--probe=" + c.probe, "--clients=6", "--expect=errors=0,reconnect=1s"}, c.flags...)
@@ -290,7 +290,7 @@ func TestDrillIsInterrupted(t *testing.T) {
 	f.start()
 	f.up()
 	f.do("deploy", dir, "--project=shop")
-	cmd := command(f.data, "drill", "unhealthy", "shop", "--yes", "--probe=http:/", "--clients=2", "--for=60s")
+	cmd := command(f.data, "drill", "unhealthy", "shop", "--yes", "--probe=http:/", "--clients=2", "--for=20s")
 	cmd.Env = append(cmd.Env, "HOME="+f.home, "XDG_CONFIG_HOME="+f.home, "HOLDFAST_SERVER=http://"+f.admin, "HOLDFAST_TOKEN_FILE="+filepath.Join(f.data, "token"))
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -35,7 +35,7 @@ func TestOlderSessionsHoldTogether(t *testing.T) {
 		t.Logf("%d clients, %s: %+v", clients, kind, seen)
 		return seen
 	}
-	const clients, rounds = 30, 10
+	const clients, rounds = 24, 6
 	h := start(t, "testdata/elders")
 	for _, kind := range []string{"polling", "upgrade", "xhr-polling", "xhr-streaming", "websocket"} {
 		seen := speak(t, h.url, clients, rounds, kind)

@@ -103,6 +103,8 @@ func stageNow(op admin.Operation) string {
 	switch {
 	case op.Stage == "building":
 		return "Building " + target(op)
+	case op.Drill != nil:
+		return "Drilling " + target(op) + ": " + op.Drill.Drill
 	case op.Instance != "":
 		return "Waiting until another takes its place"
 	}
@@ -116,6 +118,8 @@ func stageDone(stage string) string {
 		return "Built"
 	case "starting":
 		return "Ready"
+	case "drilling":
+		return "Mended"
 	}
 	return stage
 }

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -88,6 +89,12 @@ func (r *remote) newDescribeOperation(use string) *cobra.Command {
 			f.add("operation", o.ID)
 			f.add("verb", o.Verb)
 			f.add("target", target(o))
+			if d := o.Drill; d != nil {
+				f.add("drill", d.Drill)
+				f.add("meets", strings.Join(d.Instances, ", "))
+				f.add("share", percent(d.Share))
+				f.add("for", secondsText(d.Seconds))
+			}
 			f.add("state", operationState(o))
 			f.add("by", o.By)
 			f.add("asked", when(o.Asked))

@@ -21,8 +21,8 @@ func newSockets() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "sockets",
 		Short: "Show the live socket table; close sockets with --close",
-		Long: `Shows the open WebSockets, the oldest first: whose they are, how long they have been
-idle, what has passed. --close says goodbye to all that the filters match, with a
+		Long: `Shows the open WebSockets, the oldest first: whose they are, by what they belong to
+their instance (cookie or sid), how long they have been idle, what has passed. --close says goodbye to all that the filters match, with a
 Close frame of --code and --reason between two frames; without a filter it needs
 --all.`,
 		Example: `  holdfast sockets --service=chat
@@ -88,9 +88,9 @@ func (r *remote) listSockets(ctx context.Context, f admin.SocketFilter, limit in
 	if err != nil {
 		return err
 	}
-	t := newTable("SOCKET", "CLIENT", "PROJECT", "SERVICE", "INSTANCE", "OPEN", "IDLE", "RTT", "IN", "OUT", "LEAVING")
+	t := newTable("SOCKET", "CLIENT", "PROJECT", "SERVICE", "INSTANCE", "AFFINITY", "OPEN", "IDLE", "RTT", "IN", "OUT", "LEAVING")
 	for _, s := range table.Sockets {
-		t.add(s.ID, s.Client, s.App, s.Service, s.Instance, ago(s.Opened), brief(seconds(s.IdleSeconds)), roundTrip(s.RoundTripSeconds),
+		t.add(s.ID, s.Client, s.App, s.Service, s.Instance, s.Affinity, ago(s.Opened), brief(seconds(s.IdleSeconds)), roundTrip(s.RoundTripSeconds),
 			passed(s.FromClient), passed(s.FromInstance), s.Leaving)
 	}
 	table.Sockets = orNone(table.Sockets)

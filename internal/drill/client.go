@@ -38,6 +38,7 @@ type client struct {
 	http    *http.Client
 	r       *recorder
 	ready   chan struct{} // closed when it was up for the first time
+	lost    chan struct{} // closed when it was refused connectTries times before
 	readied sync.Once
 }
 
@@ -70,6 +71,9 @@ func (c *client) live(ctx context.Context) {
 		}
 		if err != nil {
 			c.r.failed(c, err)
+		}
+		if tries+1 == connectTries && c.r.ups(c) == 0 {
+			close(c.lost)
 		}
 		if c.r.ups(c) > was {
 			tries = 0 // it was connected in between
@@ -204,14 +208,15 @@ func (c *client) parted(ctx context.Context, err error) error {
 // crowd is all clients of a drill.
 type crowd struct {
 	all  []*client
+	over time.Duration // they come one after the other, the last one then
 	busy sync.WaitGroup
 }
 
 func newCrowd(s Spec, r *recorder) *crowd {
-	w := &crowd{}
+	w := &crowd{over: min(connectSpread, s.For/10)}
 	for i := range s.Clients {
 		p := s.Probes[i%len(s.Probes)]
-		c := &client{n: i + 1, probe: p, base: strings.TrimSuffix(s.Target.URL, "/"), mark: r.mark, r: r, ready: make(chan struct{})}
+		c := &client{n: i + 1, probe: p, base: strings.TrimSuffix(s.Target.URL, "/"), mark: r.mark, r: r, ready: make(chan struct{}), lost: make(chan struct{})}
 		// A transport of its own: clients are different people.
 		transport := &http.Transport{DialContext: s.Target.dialer(), MaxIdleConnsPerHost: 4, DisableCompression: true}
 		c.http = &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
@@ -228,7 +233,7 @@ func newCrowd(s Spec, r *recorder) *crowd {
 func (w *crowd) begin(ctx context.Context) {
 	for i, c := range w.all {
 		w.busy.Go(func() {
-			if rest(ctx, connectSpread*time.Duration(i)/time.Duration(len(w.all))) == nil {
+			if rest(ctx, w.over*time.Duration(i)/time.Duration(len(w.all))) == nil {
 				c.live(ctx)
 			}
 		})
@@ -245,6 +250,7 @@ func (w *crowd) connected(ctx context.Context) error {
 		select {
 		case <-c.ready:
 			continue
+		case <-c.lost:
 		case <-bound.Done():
 		}
 		if ctx.Err() != nil {

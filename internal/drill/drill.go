@@ -85,9 +85,11 @@ const (
 const (
 	// connectTime is how long all clients together may take to connect before
 	// anything is broken: a client that cannot now would only blur the picture.
-	connectTime = 15 * time.Second
+	// connectTries is how often one is refused until it is not expected any more.
+	connectTime  = 15 * time.Second
+	connectTries = 5
 
-	// connectSpread is the time over which they come.
+	// connectSpread is the time over which they come, but for short drills.
 	connectSpread = time.Second
 
 	// lastLines is how long records of the last requests are waited for.
