@@ -101,15 +101,17 @@ func (c *Controller) aimLocked(s app.Service, op *app.Operation) error {
 	var ready []string
 	most := ""
 	for _, v := range s.Split.Versions() {
-		if most == "" || s.Split.Shares[v] > s.Split.Shares[most] {
-			most = v
-		}
+		before := len(ready)
 		if known := c.versions[s.Key().Version(v)]; known != nil {
 			for _, i := range known.all {
 				if i.State == app.Ready && !i.stopping && !i.sick {
 					ready = append(ready, i.ID)
 				}
 			}
+		}
+		// One that is stopped may have a share too.
+		if len(ready) > before && (most == "" || s.Split.Shares[v] > s.Split.Shares[most]) {
+			most = v
 		}
 	}
 	if len(ready) == 0 {
