@@ -119,8 +119,8 @@ func life(t *testing.T, w *world) {
 	}
 	ended(w.SetDispatch(ctx, "shop", nil))
 
-	if _, err := w.StopVersion(ctx, k); !errors.Is(err, app.ErrBusy) {
-		t.Errorf("stopping what has a share: %v", err)
+	if _, err := w.DeleteVersion(ctx, k); !errors.Is(err, app.ErrBusy) {
+		t.Errorf("deleting what has a share: %v", err)
 	}
 	ended(w.SetTraffic(ctx, k.ServiceKey(), Split{Shares: map[string]float64{"v2": 1}}))
 	ended(w.StopVersion(ctx, k))

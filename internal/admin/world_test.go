@@ -305,7 +305,7 @@ func (c *clerk) version(verb app.Verb, k app.Key, by string, change func(w *stor
 		switch {
 		case !ok:
 			return fmt.Errorf("%s %s: %w", verb, k, app.ErrNotFound)
-		case (verb == app.VerbStop || verb == app.VerbDelete) && w.Services[k.ServiceKey()].Split.Shares[k.Version] > 0:
+		case verb == app.VerbDelete && w.Services[k.ServiceKey()].Split.Shares[k.Version] > 0:
 			return fmt.Errorf("%s %s: it has a share of the traffic: %w", verb, k, app.ErrBusy)
 		}
 		change(w, v)
