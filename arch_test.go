@@ -45,6 +45,7 @@ var rooms = map[string][]string{
 	"bench": {"app", "bus", "edge", "logs", "router", "tunnel"}, // the data plane and the bus, beside others
 	"e2e":   nil,                                                // knows the program from outside
 
+	"certs/certstest":   {"app"},
 	"driver":            {"app"},
 	"driver/drivertest": {"app", "driver"},
 	"driver/memory":     {"app", "driver"},
@@ -54,15 +55,16 @@ var rooms = map[string][]string{
 // outside says which foreign modules a room may import, each with a page in
 // decisions/. golang.org/x is near and needs none.
 var outside = map[string][]string{
-	"appyaml":        {"github.com/goccy/go-yaml"},
-	"config":         {"github.com/goccy/go-yaml"},
-	"store":          {"go.etcd.io/bbolt"},
-	"certs":          {"github.com/caddyserver/certmagic", "github.com/mholt/acmez/v3", "go.uber.org/zap"},
-	"drill":          {"github.com/coder/websocket"},
-	"build":          {"github.com/bmatcuk/doublestar/v4", "github.com/Masterminds/semver/v3"},
-	"metrics":        {"github.com/prometheus/client_golang"},
-	"driver/process": {"github.com/containerd/cgroups/v3", "github.com/opencontainers/runtime-spec"},
-	"cli":            {"github.com/spf13/cobra", "github.com/fsnotify/fsnotify", "github.com/briandowns/spinner", "github.com/fatih/color"},
+	"appyaml":         {"github.com/goccy/go-yaml"},
+	"config":          {"github.com/goccy/go-yaml"},
+	"store":           {"go.etcd.io/bbolt"},
+	"certs":           {"github.com/caddyserver/certmagic", "github.com/mholt/acmez/v3", "go.uber.org/zap"},
+	"drill":           {"github.com/coder/websocket"},
+	"build":           {"github.com/bmatcuk/doublestar/v4", "github.com/Masterminds/semver/v3"},
+	"metrics":         {"github.com/prometheus/client_golang"},
+	"certs/certstest": {"github.com/miekg/dns"}, // comes with certmagic
+	"driver/process":  {"github.com/containerd/cgroups/v3", "github.com/opencontainers/runtime-spec"},
+	"cli":             {"github.com/spf13/cobra", "github.com/fsnotify/fsnotify", "github.com/briandowns/spinner", "github.com/fatih/color"},
 }
 
 type pkg struct {

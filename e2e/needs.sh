@@ -11,6 +11,7 @@ wanted='
 /usr/bin/chromium:chromium
 /usr/bin/gunicorn:gunicorn
 /usr/bin/pebble:pebble
+/usr/bin/testssl:testssl.sh
 /usr/bin/promtool:prometheus
 /usr/lib/python3/dist-packages/flask/__init__.py:python3-flask
 /usr/lib/python3/dist-packages/flask_socketio/__init__.py:python3-flask-socketio

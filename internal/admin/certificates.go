@@ -29,8 +29,11 @@ func (d *door) replaceCertificate(a *visit) (any, error) {
 		return nil, err
 	}
 	name := strings.ToLower(a.PathValue("name"))
+	if err := d.House.ReplaceCertificate(a.Context(), name); err != nil {
+		return nil, err
+	}
 	d.cfg.Log.Info("certificate replaced", "name", name, "by", a.by)
-	return struct{}{}, d.House.ReplaceCertificate(a.Context(), name)
+	return struct{}{}, nil
 }
 
 // Certificates lists the certificates that clients are shown.

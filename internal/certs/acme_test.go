@@ -17,21 +17,25 @@ import (
 	"time"
 
 	"holdfast/internal/certs"
+	"holdfast/internal/certs/certstest"
 	"holdfast/internal/edge"
 )
+
+// patience bounds what a test waits for, on a machine with much else to do.
+const patience = 60 * time.Second
 
 // site is a server with certificates, and with a socket that echoes.
 type site struct {
 	*certs.Set
 	secure  string // address
-	pebble  *pebble
+	pebble  *certstest.Pebble
 	trusted *x509.CertPool
 	dir     string
 }
 
 // startSite starts one whose certificates come from an ACME server. only is the
 // one way to prove a name, http or tls; "" are both.
-func startSite(t *testing.T, life time.Duration, only string, change func(*certs.ACME, *pebble)) *site {
+func startSite(t *testing.T, life time.Duration, only string, change func(*certs.ACME, *certstest.Pebble)) *site {
 	t.Helper()
 	plain, err := edge.Listen("127.0.0.1:0")
 	if err != nil {
@@ -42,10 +46,10 @@ func startSite(t *testing.T, life time.Duration, only string, change func(*certs
 		t.Fatal(err)
 	}
 	httpPort, tlsPort := plain.Addr().(*net.TCPAddr).Port, secure.Addr().(*net.TCPAddr).Port
-	s := &site{secure: secure.Addr().String(), pebble: startPebble(t, httpPort, tlsPort, life), dir: filepath.Join(t.TempDir(), "certs")}
-	s.trusted = s.pebble.trusted(t)
+	s := &site{secure: secure.Addr().String(), pebble: certstest.Start(t, httpPort, tlsPort, life), dir: filepath.Join(t.TempDir(), "certs")}
+	s.trusted = s.pebble.Trusted(t)
 	a := certs.ACME{
-		Dir: s.dir, Email: "a@example.org", CA: s.pebble.directory, Roots: s.pebble.roots,
+		Dir: s.dir, Email: "a@example.org", CA: s.pebble.Directory, Roots: s.pebble.Roots,
 		Domains: []string{"apps.example.org"}, Region: "local", HTTPPort: httpPort, TLSPort: tlsPort,
 		RenewLook: 200 * time.Millisecond,
 		Serves: func(name string) bool {
@@ -188,7 +192,7 @@ func TestForeignNamesAreRefused(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex
 	var asked []string
-	s := startSite(t, time.Hour, "", func(a *certs.ACME, _ *pebble) {
+	s := startSite(t, time.Hour, "", func(a *certs.ACME, _ *certstest.Pebble) {
 		a.Serves = func(name string) bool {
 			mu.Lock()
 			defer mu.Unlock()
@@ -241,8 +245,8 @@ func TestACertificateIsRevokedAndReplaced(t *testing.T) {
 		t.Fatal(err)
 	}
 	second := s.leaf(t, "shop.apps.example.org")
-	if !s.pebble.revoked(t, first) || s.pebble.revoked(t, second) {
-		t.Errorf("revoked: the first %v, the second %v", s.pebble.revoked(t, first), s.pebble.revoked(t, second))
+	if !s.pebble.Revoked(t, first) || s.pebble.Revoked(t, second) {
+		t.Errorf("revoked: the first %v, the second %v", s.pebble.Revoked(t, first), s.pebble.Revoked(t, second))
 	}
 	if string(first.RawSubjectPublicKeyInfo) == string(second.RawSubjectPublicKeyInfo) {
 		t.Error("the stolen key is in use again")
@@ -258,7 +262,7 @@ func TestCertificatesAreKept(t *testing.T) {
 	t.Parallel()
 	first := startSite(t, time.Hour, "", nil)
 	was := first.leaf(t, "shop.apps.example.org")
-	second := startSite(t, time.Hour, "", func(a *certs.ACME, _ *pebble) { a.Dir, a.CA = first.dir, first.pebble.directory })
+	second := startSite(t, time.Hour, "", func(a *certs.ACME, _ *certstest.Pebble) { a.Dir, a.CA = first.dir, first.pebble.Directory })
 	second.trusted = first.trusted
 	if now := second.leaf(t, "shop.apps.example.org"); now.SerialNumber.Cmp(was.SerialNumber) != 0 {
 		t.Error("another was obtained")
@@ -269,8 +273,8 @@ func TestCertificatesAreKept(t *testing.T) {
 func TestTheHookProvesWildcards(t *testing.T) {
 	t.Parallel()
 	var records string
-	s := startSite(t, time.Hour, "", func(a *certs.ACME, p *pebble) {
-		records = p.zone.records
+	s := startSite(t, time.Hour, "", func(a *certs.ACME, p *certstest.Pebble) {
+		records = p.Records
 		a.Hook = filepath.Join(t.TempDir(), "hook")
 		text := fmt.Sprintf(`#!/bin/sh
 set -e

@@ -18,8 +18,8 @@ type listeners struct {
 }
 
 // The names by which listeners are handed to us: FileDescriptorName= of a socket
-// unit. One with another name is known by its place: the first is where requests
-// arrive, the second the admin API.
+// unit. Those with another name are known by their place: the first of them is
+// where requests arrive, the second the admin API.
 const (
 	handedPlain  = "http"
 	handedSecure = "https"
@@ -38,8 +38,13 @@ func openListeners(c config.Config) (all listeners, err error) {
 			all.close()
 		}
 	}()
+	unnamed := 0
 	for i, h := range handed {
-		if err := all.take(i, h); err != nil {
+		if !slices.Contains([]string{handedPlain, handedSecure, handedAdmin}, h.Name) {
+			h.Name = handedByPlace(unnamed)
+			unnamed++
+		}
+		if err := all.take(h); err != nil {
 			for _, rest := range handed[i:] {
 				rest.Close()
 			}
@@ -55,7 +60,8 @@ func openListeners(c config.Config) (all listeners, err error) {
 	if len(all.secure) > 0 && !speaksTLS(c) {
 		return all, &problem{what: "a listener for TLS was handed to us, and there is no certificate", next: "Have them obtained with acme-email, or name one and its key with tls-cert and tls-key, or leave FileDescriptorName=https out."}
 	}
-	// Whoever hands over where requests arrive means all of it.
+	// A default beside what was handed over would be one more that nobody asked
+	// for; TLS somebody did ask for.
 	if len(all.plain)+len(all.secure) == 0 {
 		for _, addr := range c.Listen {
 			l, err := listen(addr, "--listen=HOST:PORT", "--listen=127.0.0.1:0", "--listen=127.0.0.1:8080")
@@ -64,6 +70,8 @@ func openListeners(c config.Config) (all listeners, err error) {
 			}
 			all.plain = append(all.plain, l)
 		}
+	}
+	if len(all.secure) == 0 {
 		for _, addr := range c.ListenTLS {
 			l, err := listen(addr, "--listen-tls=HOST:PORT", "--listen-tls=127.0.0.1:0", "--listen-tls=127.0.0.1:8443")
 			if err != nil {
@@ -98,29 +106,31 @@ func (l *listeners) divide(c config.Config) (plain, secure []net.Listener) {
 	return plain, secure
 }
 
-// take takes the i-th listener that was handed to us, in the order of the units.
-func (l *listeners) take(i int, h edge.Handed) error {
-	name := h.Name
-	if !slices.Contains([]string{handedPlain, handedSecure, handedAdmin}, name) {
-		switch i {
-		case 0:
-			name = handedPlain
-		case 1:
-			name = handedAdmin
-		default:
-			return &problem{
-				what: fmt.Sprintf("listener %d that was handed to us, %s, has no name that says what it is for", i+1, h.Addr()),
-				next: "Say FileDescriptorName=http, https or admin in its socket unit. Without names at most two are taken: where requests arrive, then the admin API.",
-			}
-		}
+// handedByPlace is what the n-th listener is for that has no name of ours.
+func handedByPlace(n int) string {
+	switch n {
+	case 0:
+		return handedPlain
+	case 1:
+		return handedAdmin
 	}
-	switch name {
+	return ""
+}
+
+// take takes a listener that was handed to us.
+func (l *listeners) take(h edge.Handed) error {
+	switch h.Name {
 	case handedPlain:
 		l.plain = append(l.plain, h.Listener)
 	case handedSecure:
 		l.secure = append(l.secure, h.Listener)
 	case handedAdmin:
 		l.adminPlain = append(l.adminPlain, h.Listener)
+	default:
+		return &problem{
+			what: fmt.Sprintf("the listener %s was handed to us, and has no name that says what it is for", h.Addr()),
+			next: "Say FileDescriptorName=http, https or admin in its socket unit. Without names two are taken: where requests arrive, then the admin API.",
+		}
 	}
 	return nil
 }

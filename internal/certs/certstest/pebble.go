@@ -1,12 +1,20 @@
-package certs_test
+// Package certstest is a real authority for tests: Pebble, which is Let's
+// Encrypt's own for that, with a nameserver that leads every name to this
+// machine. Start at Start.
+package certstest
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"io"
+	"math/big"
 	"net"
 	"net/http"
 	"os"
@@ -19,32 +27,36 @@ import (
 	"github.com/miekg/dns"
 )
 
-// patience bounds what a test waits for, on a machine with much else to do.
+// patience bounds its start and its answers, on a machine with much else to do.
 const patience = 60 * time.Second
 
-// pebble is a real ACME server: Let's Encrypt's small one for tests.
-type pebble struct {
-	directory string
-	admin     string         // URL of its management interface
-	roots     *x509.CertPool // who vouches for its own server
-	zone      *zone
-	client    *http.Client
+// Pebble is a real ACME server: Let's Encrypt's small one for tests.
+type Pebble struct {
+	Directory string         // URL of its directory
+	Roots     *x509.CertPool // who vouches for its own server
+	RootsFile string         // the same, PEM
+	Records   string         // file of the TXT records of all names, lines of NAME VALUE
+
+	admin  string // URL of its management interface
+	zone   *zone
+	client *http.Client
 }
 
-// startPebble starts one that asks at ports of ours, and gives certificates that
-// last for life.
-func startPebble(t *testing.T, httpPort, tlsPort int, life time.Duration) *pebble {
+// Start starts one that asks at ports of ours, and gives certificates that last
+// for life. It ends with the test, which is skipped where it is not installed.
+func Start(t *testing.T, httpPort, tlsPort int, life time.Duration) *Pebble {
 	t.Helper()
 	program, err := exec.LookPath("pebble")
 	if err != nil {
 		t.Skip("without pebble, of Debian's package of that name")
 	}
-	from, until := time.Now().Add(-time.Hour), time.Now().Add(24*time.Hour)
-	cert, key := pair(t, 1, from, until, "localhost")
-	p := &pebble{roots: x509.NewCertPool(), zone: startZone(t)}
-	p.roots.AppendCertsFromPEM(cert)
-	p.client = &http.Client{Timeout: patience, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: p.roots}, DisableKeepAlives: true}}
+	cert, key := ownPair(t)
+	p := &Pebble{Roots: x509.NewCertPool(), zone: startZone(t)}
+	p.Records = p.zone.records
+	p.Roots.AppendCertsFromPEM(cert)
+	p.client = &http.Client{Timeout: patience, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: p.Roots}, DisableKeepAlives: true}}
 	dir := t.TempDir()
+	p.RootsFile = filepath.Join(dir, "cert.pem")
 	for name, text := range map[string][]byte{"cert.pem": cert, "key.pem": key} {
 		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
 			t.Fatal(err)
@@ -60,7 +72,8 @@ func startPebble(t *testing.T, httpPort, tlsPort int, life time.Duration) *pebbl
 	return nil
 }
 
-func freePort(t *testing.T) int {
+// FreePort is a TCP port that nobody had a moment ago.
+func FreePort(t *testing.T) int {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -70,13 +83,14 @@ func freePort(t *testing.T) int {
 	return l.Addr().(*net.TCPAddr).Port
 }
 
-func (p *pebble) start(t *testing.T, program, dir string, httpPort, tlsPort int, life time.Duration) bool {
+func (p *Pebble) start(t *testing.T, program, dir string, httpPort, tlsPort int, life time.Duration) bool {
 	t.Helper()
-	ours, theirs := freePort(t), freePort(t)
+	ours, theirs := FreePort(t), FreePort(t)
 	config, err := json.Marshal(map[string]any{"pebble": map[string]any{
 		"listenAddress": fmt.Sprintf("127.0.0.1:%d", ours), "managementListenAddress": fmt.Sprintf("127.0.0.1:%d", theirs),
 		"certificate": filepath.Join(dir, "cert.pem"), "privateKey": filepath.Join(dir, "key.pem"),
-		"httpPort": httpPort, "tlsPort": tlsPort, "certificateValidityPeriod": int(life / time.Second),
+		"ocspResponderURL": "http://127.0.0.1:1", // nobody answers there; certificates of public authorities name one
+		"httpPort":         httpPort, "tlsPort": tlsPort, "certificateValidityPeriod": int(life / time.Second),
 	}})
 	if err != nil {
 		t.Fatal(err)
@@ -94,10 +108,10 @@ func (p *pebble) start(t *testing.T, program, dir string, httpPort, tlsPort int,
 	}
 	ended := make(chan struct{})
 	go func() { cmd.Wait(); close(ended) }()
-	p.directory = fmt.Sprintf("https://localhost:%d/dir", ours)
+	p.Directory = fmt.Sprintf("https://localhost:%d/dir", ours)
 	p.admin = fmt.Sprintf("https://localhost:%d", theirs)
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
-		resp, err := p.client.Get(p.directory)
+		resp, err := p.client.Get(p.Directory)
 		if err == nil {
 			resp.Body.Close()
 			t.Cleanup(func() {
@@ -121,19 +135,42 @@ func (p *pebble) start(t *testing.T, program, dir string, httpPort, tlsPort int,
 	return false
 }
 
+// ownPair is the certificate of its own server, and the key.
+func ownPair(t *testing.T) (cert, key []byte) {
+	t.Helper()
+	secret, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour), DNSNames: []string{"localhost"}}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, secret.Public(), secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})
+}
+
 func tail(text string) string { return text[max(0, len(text)-4000):] }
 
-// trusted is who vouches for what it gives.
-func (p *pebble) trusted(t *testing.T) *x509.CertPool {
+// Trusted is who vouches for what it gives.
+func (p *Pebble) Trusted(t *testing.T) *x509.CertPool {
 	t.Helper()
 	pool := x509.NewCertPool()
-	for _, what := range []string{"/roots/0", "/intermediates/0"} {
-		pool.AppendCertsFromPEM(p.get(t, what))
-	}
+	pool.AppendCertsFromPEM(p.TrustedPEM(t))
 	return pool
 }
 
-func (p *pebble) get(t *testing.T, path string) []byte {
+// TrustedPEM is the same, PEM.
+func (p *Pebble) TrustedPEM(t *testing.T) []byte {
+	t.Helper()
+	return append(p.get(t, "/roots/0"), p.get(t, "/intermediates/0")...)
+}
+
+func (p *Pebble) get(t *testing.T, path string) []byte {
 	t.Helper()
 	resp, err := p.client.Get(p.admin + path)
 	if err != nil {
@@ -147,8 +184,8 @@ func (p *pebble) get(t *testing.T, path string) []byte {
 	return b
 }
 
-// revoked says whether it has revoked a certificate.
-func (p *pebble) revoked(t *testing.T, c *x509.Certificate) bool {
+// Revoked says whether it has revoked a certificate.
+func (p *Pebble) Revoked(t *testing.T, c *x509.Certificate) bool {
 	t.Helper()
 	return strings.Contains(string(p.get(t, fmt.Sprintf("/cert-status-by-serial/%x", c.SerialNumber))), `"Revoked"`)
 }
