@@ -104,7 +104,7 @@ func TestArenaKeepsItsPlayers(t *testing.T) {
 	for i, ctx := range tabs {
 		eventually(t, names[i]+" has three sparks", func() bool { return number(t, eval(t, ctx, `document.querySelector("#score").textContent`)) >= 3 })
 	}
-	picture(t, tabs[0], "arena.png")
+	picture(t, tabs[0], "example-arena.png")
 	for _, ctx := range tabs {
 		eval(t, ctx, `rest()`)
 	}

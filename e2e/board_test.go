@@ -107,7 +107,7 @@ func TestBoardMerges(t *testing.T) {
 	for i, ctx := range tabs {
 		eventually(t, fmt.Sprintf("page %d shows each once", i), func() bool { return eval(t, ctx, `document.querySelectorAll("#names li").length`) == "2" })
 	}
-	picture(t, tabs[0], "board.png")
+	picture(t, tabs[0], "example-board.png")
 
 	// Its successor has the document from its peer: a newcomer there sees it.
 	h.awaitFrom(offset, regexp.MustCompile(`is ready`))
