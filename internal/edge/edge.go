@@ -161,6 +161,7 @@ func newServers(h http.Handler, limits Limits, b *bursts, log *slog.Logger) (htt
 		Protocols:         new(http.Protocols),
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams:          limits.Streams,
+			MaxReadFrameSize:              frameMax,
 			MaxReceiveBufferPerStream:     streamBuffer,
 			MaxReceiveBufferPerConnection: connBuffer,
 			WriteByteTimeout:              limits.StallTime,
@@ -173,8 +174,9 @@ func newServers(h http.Handler, limits Limits, b *bursts, log *slog.Logger) (htt
 // streamBuffer and connBuffer are how much of bodies net/http keeps for handlers
 // that do not read, in bytes: of one stream, and of all of a connection's. Eight
 // may be stuck before the others are; 256 KiB let an upload over 50 ms have 5
-// MB/s.
+// MB/s. frameMax is the size of a frame, in bytes: the least that has to be taken.
 const (
+	frameMax     = 16 << 10
 	streamBuffer = 256 << 10
 	connBuffer   = 8 * streamBuffer
 )
