@@ -13,8 +13,8 @@ import (
 
 // call is a connection that speaks HTTP/1, on its way to net/http, which reads
 // only what the scanner lets pass. Instead of what it does not, net/http is given
-// bytes that are malformed wherever they come, so that it is who answers 400, and
-// then the end of the stream.
+// bytes that are malformed wherever they come, so that it is who answers 400 when
+// it gets there.
 type call struct {
 	net.Conn
 	served int // requests; owned by who serves them
@@ -24,7 +24,7 @@ type call struct {
 	held  []byte // read from the connection, and not passed yet
 	early bool   // a byte was passed from behind a head that asks for another protocol
 	taken bool   // hijacked: what comes is somebody else's
-	sour  []byte // what net/http is given still, of sourBytes
+	sour  []byte // what net/http is given next, of sourBytes
 }
 
 // sourBytes are what net/http refuses in any place: after a chunk's size and its
@@ -79,13 +79,20 @@ func (c *call) readHeld(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
-	case len(c.sour) > 0:
+	case c.taken:
+	case c.scan.at == inLost:
+		// Again and again: the end of the stream would tell net/http that the
+		// client has left, and it may be with an earlier request still.
+		if len(c.sour) == 0 {
+			c.sour = []byte(sourBytes)
+		}
 		n := copy(p, c.sour)
 		c.sour = c.sour[n:]
 		return n, nil
-	case !c.taken && (c.scan.at == inLost || c.early):
+	case c.early:
 		return 0, io.EOF
-	case len(c.held) == 0:
+	}
+	if len(c.held) == 0 {
 		return 0, nil
 	}
 	n := copy(p, c.held)

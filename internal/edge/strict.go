@@ -42,8 +42,9 @@ const (
 	headMax = 2 * HeaderBytes
 
 	// trailersMax bounds a request's trailers, in bytes, and sizeMax a chunk's
-	// size with its extensions: nobody is known to need as much.
-	trailersMax = 4 << 10
+	// size with its extensions: nobody is known to need as much. net/http would say
+	// of twice these trailers that they are too long.
+	trailersMax = 2 << 10
 	sizeMax     = 256
 )
 
