@@ -32,6 +32,7 @@ func (r *reader) settings() section {
 		"holdfast.drain_signal":      r.only("SIGUSR1", &v.DrainSignal, "without it no signal is sent, and HOLDFAST_DRAIN_FILE alone tells the app that it drains"),
 		"holdfast.rebalance":         r.only("gentle", &v.Rebalance, "without it sockets stay where they are"),
 		"holdfast.affinity":          r.sticky(&v.Sticky),
+		"holdfast.max_body":          r.bytes(&v.MaxBody),
 
 		"holdfast.bus":     r.only("redis", &v.Bus, "without it there is no bus, and no REDIS_URL is set"),
 		"holdfast.bus_env": r.variableName(&v.BusEnv),
@@ -119,7 +120,8 @@ func (r *reader) variableName(to *string) value {
 	}
 }
 
-// bytes reads a size of a message, in bytes; 0 means any.
+// bytes reads a size of a message or of a body, in bytes; 0 means that nothing is
+// said about it.
 func (r *reader) bytes(to *int64) value {
 	return func(n *node) {
 		var size int

@@ -106,6 +106,9 @@ func newServer(c config.Config, open listeners, log *slog.Logger, again func() e
 		AdminTLS:      open.adminSecure,
 		Certs:         from,
 		Redirect:      c.Redirect,
+		Limits:        edgeLimits(c.Limits),
+		BodyMax:       c.Limits.BodyBytes,
+		AppOpen:       c.Limits.AppOpen,
 		HSTS:          c.HSTS,
 		Trusted:       c.TrustedProxies,
 		TrustedUnix:   c.TrustedUnix,
@@ -161,4 +164,21 @@ func hiddenFrom(c config.Config) []string {
 		all = append(all, dir)
 	}
 	return all
+}
+
+// edgeLimits are the limits that the edge holds strangers to.
+func edgeLimits(l config.Limits) edge.Limits {
+	return edge.Limits{
+		Conns:          l.Conns,
+		ConnsPerClient: l.ConnsPerClient,
+		HeaderBytes:    int(l.HeaderBytes),
+		HeaderTime:     l.HeaderTime,
+		IdleTime:       l.IdleTime,
+		StallTime:      l.StallTime,
+		Requests:       l.ConnRequests,
+		Handshakes:     l.Handshakes,
+		Streams:        l.Streams,
+		Resets:         l.Resets,
+		Control:        l.Control,
+	}
 }

@@ -43,6 +43,7 @@ type Config struct {
 	SourcesMax     int64  // bytes of disk for uploaded sources
 	LogLevel       slog.Level
 	LogFormat      string // FormatText or FormatJSON
+	Limits         Limits // of strangers
 }
 
 // The values of Config.LogFormat.

@@ -1,7 +1,9 @@
 package config
 
 import (
+	"slices"
 	"strings"
+	"time"
 )
 
 // Setting is one row of the table.
@@ -47,6 +49,11 @@ const prefix = "HOLDFAST_"
 // Settings is the table, in the order in which people should meet it. The
 // caller owns what it gets.
 func Settings() []Setting {
+	return slices.Concat(general(), limits())
+}
+
+// general are the settings that are not about strangers.
+func general() []Setting {
 	return []Setting{
 		{
 			Name: "data", Takes: "DIR", Default: "holdfast-data",
@@ -153,7 +160,7 @@ func Settings() []Setting {
 		{
 			Name: "stop-within", Takes: "DURATION", Default: "45s",
 			Meaning: "Stopping says goodbye to sockets, lets requests end and stops apps politely, for at most so long; then all is cut. 1s to 10m.",
-			set:     stopWithin,
+			set:     within(func(c *Config) *time.Duration { return &c.StopWithin }, stopWithinMin, stopWithinMax),
 		},
 		{
 			Name: "maintenance", Takes: "WINDOW", Default: "always",

@@ -253,18 +253,6 @@ func yesNo(at func(*Config) *bool) func(*Config, string) *fault {
 	}
 }
 
-func stopWithin(c *Config, text string) *fault {
-	d, err := time.ParseDuration(text)
-	if err != nil {
-		return &fault{"it is not a duration", "write it as in 45s or 2m"}
-	}
-	if d < stopWithinMin || d > stopWithinMax {
-		return &fault{"it is out of bounds", fmt.Sprintf("write %v to %v", stopWithinMin, stopWithinMax)}
-	}
-	c.StopWithin = d
-	return nil
-}
-
 func window(c *Config, text string) *fault {
 	w, err := ParseWindow(text)
 	if err != nil {
@@ -284,8 +272,13 @@ var units = []struct {
 	{"KB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"TB", 1e12}, {"B", 1},
 }
 
-// size sets a number of bytes.
+// size sets a number of bytes of disk.
 func size(at func(*Config) *int64) func(*Config, string) *fault {
+	return sizeBetween(at, sizeMin, 1e18, "100MB or more")
+}
+
+// sizeBetween sets a number of bytes within bounds, which are told in words.
+func sizeBetween(at func(*Config) *int64, least, most float64, bounds string) func(*Config, string) *fault {
 	return func(c *Config, text string) *fault {
 		const how = "write it as in 500MB, 5GB or 1.5TB"
 		number, unit := strings.ToUpper(strings.TrimSpace(text)), 0.0
@@ -299,8 +292,8 @@ func size(at func(*Config) *int64) func(*Config, string) *fault {
 		if unit == 0 || err != nil || !(n >= 0) { // NaN is no size either
 			return &fault{"it is not a size", how}
 		}
-		if n*unit < sizeMin || n*unit > 1e18 {
-			return &fault{"it is out of bounds", "write 100MB or more"}
+		if n*unit < least || n*unit > most {
+			return &fault{"it is out of bounds", "write " + bounds}
 		}
 		*at(c) = int64(n * unit)
 		return nil

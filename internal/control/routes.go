@@ -51,7 +51,7 @@ func (c *Controller) routesLocked(now time.Time) router.Routes {
 		}
 	}
 	for k, v := range c.versions {
-		service(k.ServiceKey()).Pools[k.Version] = router.Pool{Stopped: !c.wishes.Versions[k].Serving, Affinity: v.Affinity, Sticky: v.Sticky, Forget: c.forgetLocked(now, k.ServiceKey()), Target: v.Scaling.Connections, Sockets: v.Sockets}
+		service(k.ServiceKey()).Pools[k.Version] = router.Pool{Stopped: !c.wishes.Versions[k].Serving, Affinity: v.Affinity, Sticky: v.Sticky, Forget: c.forgetLocked(now, k.ServiceKey()), Target: v.Scaling.Connections, BodyMax: v.MaxBody, Sockets: v.Sockets}
 	}
 	for _, i := range c.sortedLocked() {
 		if i.Addr == "" {

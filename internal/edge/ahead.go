@@ -48,7 +48,8 @@ const (
 type door struct {
 	net.Listener
 	ahead Ahead
-	taken func() // called for each connection that is not left
+	gone  func(net.Addr) // called for each connection that is not left, with who it was from
+	taken func()         // called for each that the handler took
 	log   *slog.Logger
 	left  chan arrival
 	next  chan caller   // for who rests
@@ -76,10 +77,11 @@ type arrival struct {
 }
 
 // newDoor puts a door before l, which it owns. It accepts until Close.
-func newDoor(l net.Listener, ahead Ahead, taken func(), log *slog.Logger) *door {
+func newDoor(l net.Listener, ahead Ahead, gone func(net.Addr), taken func(), log *slog.Logger) *door {
 	d := &door{
 		Listener: l,
 		ahead:    ahead,
+		gone:     gone,
 		taken:    taken,
 		log:      log,
 		left:     make(chan arrival),
@@ -141,6 +143,7 @@ func (d *door) leave(a arrival) bool {
 	case <-d.bye:
 		if a.conn != nil {
 			a.conn.Close()
+			d.gone(a.conn.RemoteAddr())
 		}
 		return false
 	}
@@ -148,9 +151,10 @@ func (d *door) leave(a arrival) bool {
 
 // look shows one connection to the handler.
 func (d *door) look(one caller) {
-	conn := one.conn
+	conn, from := one.conn, one.all.RemoteAddr()
 	if !d.begin(conn) {
 		conn.Close()
+		d.gone(from)
 		return
 	}
 	defer d.end(conn)
@@ -160,13 +164,14 @@ func (d *door) look(one caller) {
 		if p := recover(); p != nil {
 			d.log.Error("panic while looking at a connection", "client", conn.RemoteAddr().String(), "err", p, "stack", string(debug.Stack()))
 			conn.Close()
+			d.gone(from)
 		}
 	}()
 	first := d.firsts.Get().(*[firstBytes]byte)
 	n, err := peek(conn, first[:], firstTime)
 	left := one.all
 	if n > 0 && err == nil {
-		left = d.ahead.Take(conn, one.all.RemoteAddr(), first[:n])
+		left = d.ahead.Take(conn, from, first[:n])
 		if left == net.Conn(conn) {
 			left = one.all
 		}
@@ -174,6 +179,7 @@ func (d *door) look(one caller) {
 	d.firsts.Put(first)
 	if left == nil {
 		d.taken()
+		d.gone(from)
 		return
 	}
 	d.leave(arrival{conn: left})

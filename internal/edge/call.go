@@ -17,14 +17,23 @@ import (
 // it gets there.
 type call struct {
 	net.Conn
-	served int // requests; owned by who serves them
+	stall  time.Duration
+	gone   func() // called once, when it is closed or hijacked
+	served int    // requests; owned by who serves them
 
 	mu    sync.Mutex // guards the following; not held while reading
 	scan  scanner
 	held  []byte // read from the connection, and not passed yet
-	early bool   // a byte was passed from behind a head that asks for another protocol
+	early []byte // the byte that was passed from behind a head that asks for another protocol
 	taken bool   // hijacked: what comes is somebody else's
+	left  bool   // gone was called
 	sour  []byte // what net/http is given next, of sourBytes
+
+	// A deadline of ours holds while net/http has set none.
+	readBy time.Time // net/http's
+	read   time.Time // when ours was last set; zero: it is not
+
+	wrote time.Time // when the deadline for writing was last set; owned by who writes
 }
 
 // sourBytes are what net/http refuses in any place: after a chunk's size and its
@@ -49,8 +58,8 @@ type secureCall struct {
 func (c secureCall) ConnectionState() tls.ConnectionState { return c.state }
 
 // newCall puts a call before conn. A tls.Conn has its handshake behind it.
-func newCall(conn net.Conn) net.Conn {
-	c := &call{Conn: conn}
+func newCall(conn net.Conn, stall time.Duration, gone func()) net.Conn {
+	c := &call{Conn: conn, stall: stall, gone: gone}
 	if t, ok := conn.(*tls.Conn); ok {
 		return secureCall{c, t.ConnectionState()}
 	}
@@ -65,6 +74,7 @@ func (c *call) Read(p []byte) (int, error) {
 	if n, err := c.readHeld(p); n > 0 || err != nil {
 		return n, err
 	}
+	c.hurry()
 	n, err := c.Conn.Read(p)
 	if n > 0 {
 		c.mu.Lock()
@@ -72,6 +82,47 @@ func (c *call) Read(p []byte) (int, error) {
 		c.mu.Unlock()
 	}
 	return n, err
+}
+
+// hurry bounds the wait for the next piece of a body. Between requests, and for
+// their heads, net/http does.
+func (c *call) hurry() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	body := c.scan.at != inStart && c.scan.at != inFields && c.scan.at != inAsked
+	if !c.readBy.IsZero() || c.taken || !body && c.read.IsZero() {
+		return
+	}
+	if !body {
+		c.read = time.Time{}
+		c.Conn.SetReadDeadline(time.Time{})
+		return
+	}
+	if now := time.Now(); now.Sub(c.read) > c.stall/4 { // not each time: it costs more than to look at the clock
+		c.read = now
+		c.Conn.SetReadDeadline(now.Add(c.stall))
+	}
+}
+
+func (c *call) SetReadDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.readBy, c.read = t, time.Time{}
+	return c.Conn.SetReadDeadline(t)
+}
+
+func (c *call) SetDeadline(t time.Time) error {
+	c.SetWriteDeadline(t)
+	return c.SetReadDeadline(t)
+}
+
+// Write bounds how long the client may take for it.
+func (c *call) Write(p []byte) (int, error) {
+	if now := time.Now(); now.Sub(c.wrote) > c.stall/4 {
+		c.wrote = now
+		c.Conn.SetWriteDeadline(now.Add(c.stall))
+	}
+	return c.Conn.Write(p)
 }
 
 // readHeld reads what need not come from the connection.
@@ -89,8 +140,8 @@ func (c *call) readHeld(p []byte) (int, error) {
 		n := copy(p, c.sour)
 		c.sour = c.sour[n:]
 		return n, nil
-	case c.early:
-		return 0, io.EOF
+	case c.scan.at == inAsked && c.early != nil:
+		return 0, io.EOF // nobody reads on before the answer
 	}
 	if len(c.held) == 0 {
 		return 0, nil
@@ -118,10 +169,9 @@ func (c *call) passLocked(p []byte, n int) int {
 	default:
 		// Behind a head that asks for another protocol comes nothing before the
 		// answer. net/http, which watches for the client's leaving by reading one
-		// byte, gets that of who sends something all the same, and if the app
-		// declines, nothing more.
+		// byte, gets that of who sends something all the same.
 		if pass == 0 {
-			pass, c.early = 1, true
+			pass, c.early = 1, bytes.Clone(p[:1])
 		}
 		c.held = append(bytes.Clone(p[pass:n]), c.held...)
 	}
@@ -135,6 +185,8 @@ func (c *call) answered() {
 	defer c.mu.Unlock()
 	if c.scan.at == inAsked {
 		c.scan.at = inStart
+		c.scan.scan(c.early)
+		c.early = nil
 	}
 }
 
@@ -142,8 +194,20 @@ func (c *call) answered() {
 // is read as it is.
 func (c *call) hijacked() {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.taken = true
+	c.mu.Unlock()
+	c.leave()
+}
+
+// leave tells once that the connection is net/http's no more.
+func (c *call) leave() {
+	c.mu.Lock()
+	again := c.left
+	c.left = true
+	c.mu.Unlock()
+	if !again {
+		c.gone()
+	}
 }
 
 // Release gives the connection beneath to who hijacked this one, and what was
@@ -157,6 +221,7 @@ func (c *call) Release() (conn net.Conn, unread []byte) {
 
 // Close closes the connection; one that was refused when its client has heard so.
 func (c *call) Close() error {
+	defer c.leave()
 	c.mu.Lock()
 	refused := c.scan.at == inLost && !c.taken
 	c.mu.Unlock()
@@ -195,14 +260,17 @@ func callOf(r *http.Request) *call {
 }
 
 // calls is a listener whose connections are looked through.
-type calls struct{ net.Listener }
+type calls struct {
+	net.Listener
+	crowd *crowd
+}
 
 func (l calls) Accept() (net.Conn, error) {
 	conn, err := l.Listener.Accept()
 	if err != nil {
 		return nil, err
 	}
-	return newCall(conn), nil
+	return newCall(conn, l.crowd.limits.StallTime, l.crowd.leaver(conn)), nil
 }
 
 // overCalls serves the requests that come over HTTP/1.

@@ -89,6 +89,7 @@ func Serve(ctx context.Context, ls []net.Listener, h http.Handler, limits Limits
 
 	limits = limits.orDefaults()
 	http1, http2 := newServers(h, limits, &b, log)
+	inside := newCrowd(limits)
 
 	// A listener that ends by itself ends all: half an edge would be noticed late.
 	ahead, _ := h.(Ahead)
@@ -101,16 +102,17 @@ func Serve(ctx context.Context, ls []net.Listener, h http.Handler, limits Limits
 	}
 	for _, l := range ls {
 		if s, ok := l.(*secure); ok {
-			shake := shakeHands(s, limits, log)
+			shake := shakeHands(s, limits, inside, log)
 			serve(http1, shake.http1)
 			serve(http2, shake.http2)
 			continue
 		}
+		l = inside.listener(l)
 		if ahead != nil && canPeek {
-			d := newDoor(l, ahead, func() { b.upgrades.Add(1) }, log)
+			d := newDoor(l, ahead, inside.leave, func() { b.upgrades.Add(1) }, log)
 			doors, l = append(doors, d), d
 		}
-		serve(http1, calls{l})
+		serve(http1, calls{l, inside})
 	}
 	var failed error
 	select {

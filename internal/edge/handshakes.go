@@ -27,6 +27,7 @@ const alpnHTTP2 = "h2"
 type handshakes struct {
 	from   *secure
 	limits Limits
+	crowd  *crowd
 	log    *slog.Logger
 	http1  *outlet
 	http2  *outlet
@@ -38,8 +39,8 @@ type handshakes struct {
 
 // shakeHands does the handshakes of l's connections until either outlet is
 // closed. It owns l.
-func shakeHands(l *secure, limits Limits, log *slog.Logger) *handshakes {
-	h := &handshakes{from: l, limits: limits, log: log, under: map[net.Conn]struct{}{}}
+func shakeHands(l *secure, limits Limits, crowd *crowd, log *slog.Logger) *handshakes {
+	h := &handshakes{from: l, limits: limits, crowd: crowd, log: log, under: map[net.Conn]struct{}{}}
 	h.http1, h.http2 = newOutlet(l.Addr(), h.end), newOutlet(l.Addr(), h.end)
 	go h.accept() // ends with l
 	return h
@@ -55,8 +56,14 @@ func (h *handshakes) accept() {
 			}
 			continue
 		}
+		// Who cannot come in is not told why: that would take the handshake.
+		if h.crowd.enter(conn.RemoteAddr()) != "" {
+			conn.(*tls.Conn).NetConn().Close()
+			continue
+		}
 		if !h.begin(conn) {
-			conn.(*tls.Conn).NetConn().Close() // nothing was said that would need an answer
+			conn.(*tls.Conn).NetConn().Close()
+			h.crowd.leave(conn.RemoteAddr())
 			continue
 		}
 		go h.shake(conn.(*tls.Conn)) // ends within handshakeTime, and when its outlet takes it or is closed
@@ -82,12 +89,14 @@ func (h *handshakes) shake(conn *tls.Conn) {
 	if err != nil {
 		h.log.Debug("TLS handshake", "client", conn.RemoteAddr().String(), "err", err)
 		conn.NetConn().Close()
+		h.crowd.leave(conn.RemoteAddr())
 		return
 	}
+	gone := h.crowd.leaver(conn)
 	if state := conn.ConnectionState(); state.NegotiatedProtocol == alpnHTTP2 {
-		h.http2.put(arrival{newStreams(conn, state, h.limits), nil})
+		h.http2.put(arrival{newStreams(conn, state, h.limits, gone), nil})
 	} else {
-		h.http1.put(arrival{newCall(conn), nil})
+		h.http1.put(arrival{newCall(conn, h.limits.StallTime, gone), nil})
 	}
 }
 

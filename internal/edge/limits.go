@@ -2,11 +2,19 @@ package edge
 
 import (
 	"cmp"
+	"net/netip"
 	"time"
 )
 
 // Limits are what strangers may have of us. Zero values mean the defaults.
 type Limits struct {
+	Conns          int // open at once, without those that are WebSockets: newcomers get 503
+	ConnsPerClient int // the same of one address, or of an IPv6 /64: newcomers get 429
+
+	// Trusts says whether an address is a proxy's that comes for many clients, whose
+	// connections count for nobody; nil: none is.
+	Trusts func(netip.Addr) bool
+
 	HeaderBytes int           // of a request's line and headers: 431 beyond
 	HeaderTime  time.Duration // from a connection's or a request's first byte until its headers are there; then it is closed
 	IdleTime    time.Duration // between two requests; then the connection is closed
@@ -25,6 +33,9 @@ type Limits struct {
 // streams at once and may reset all of them when a page is left; nobody is known
 // to send more control frames than some tens a second by themselves.
 var defaults = Limits{
+	Conns:          10_000,
+	ConnsPerClient: 1_000,
+
 	HeaderBytes: HeaderBytes,
 	HeaderTime:  30 * time.Second,
 	IdleTime:    10 * time.Minute,
@@ -40,6 +51,10 @@ var defaults = Limits{
 func (l Limits) orDefaults() Limits {
 	d := defaults
 	return Limits{
+		Conns:          cmp.Or(l.Conns, d.Conns),
+		ConnsPerClient: cmp.Or(l.ConnsPerClient, d.ConnsPerClient),
+		Trusts:         l.Trusts,
+
 		HeaderBytes: cmp.Or(l.HeaderBytes, d.HeaderBytes),
 		HeaderTime:  cmp.Or(l.HeaderTime, d.HeaderTime),
 		IdleTime:    cmp.Or(l.IdleTime, d.IdleTime),

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -46,6 +47,8 @@ type streams struct {
 	net.Conn
 	state    tls.ConnectionState
 	limits   Limits
+	gone     func() // called once, when it is closed
+	left     sync.Once
 	requests atomic.Int64
 	written  atomic.Int64 // bytes, since a WINDOW_UPDATE last drew on them
 
@@ -61,8 +64,13 @@ type streams struct {
 	err     error
 }
 
-func newStreams(conn net.Conn, state tls.ConnectionState, limits Limits) *streams {
-	return &streams{Conn: conn, state: state, limits: limits, skip: prefaceBytes}
+func newStreams(conn net.Conn, state tls.ConnectionState, limits Limits, gone func()) *streams {
+	return &streams{Conn: conn, state: state, limits: limits, gone: gone, skip: prefaceBytes}
+}
+
+func (s *streams) Close() error {
+	defer s.left.Do(s.gone)
+	return s.Conn.Close()
 }
 
 // Read is for net/http, which calls it from one goroutine.

@@ -38,8 +38,8 @@ const (
 
 const (
 	// headMax bounds what the scanner goes over without the end of a head, in
-	// bytes. net/http says 431 long before.
-	headMax = 2 * HeaderBytes
+	// bytes: twice what Limits.HeaderBytes may be. net/http says 431 before.
+	headMax = 2 << 20
 
 	// trailersMax bounds a request's trailers, in bytes, and sizeMax a chunk's
 	// size with its extensions: nobody is known to need as much. net/http would say

@@ -26,6 +26,10 @@ func (x *exchange) undo() {
 	x.release()
 	x.ticket.giveBack()
 	x.ticket = nil
+	if x.counted != nil {
+		x.counted.Add(-1)
+		x.counted = nil
+	}
 	if x.inside {
 		x.inside = false
 		x.r.leave()
@@ -37,6 +41,7 @@ func (x *exchange) undo() {
 func (x *exchange) end() {
 	x.undo()
 	x.linger()
+	x.w.watch.end()
 	status := x.w.status
 	if errors.Is(x.err, errLeft) && status == 0 {
 		status = statusLeft
@@ -130,11 +135,15 @@ type answerWriter struct {
 	status int // final one; 0 before
 	bytes  int64
 
+	watch *watch // nil: somebody else bounds how long the client may take
+
 	pending bool // something was written since the last flush
 }
 
 func (w *answerWriter) WriteHeader(status int) {
-	if status >= 200 && w.status == 0 {
+	if status < 200 {
+		dropPlatformCookies(w.Header()) // a final answer has been through platform
+	} else if w.status == 0 {
 		w.status, w.pending = status, true
 	}
 	w.ResponseWriter.WriteHeader(status)
@@ -144,6 +153,7 @@ func (w *answerWriter) Write(p []byte) (int, error) {
 	if w.status == 0 {
 		w.status = http.StatusOK
 	}
+	defer w.watch.writes()()
 	n, err := w.ResponseWriter.Write(p)
 	w.bytes += int64(n)
 	w.pending = true
@@ -153,6 +163,7 @@ func (w *answerWriter) Write(p []byte) (int, error) {
 // flush sends what was written. That it could not be sent is seen by the next
 // write, and by the request's context.
 func (w *answerWriter) flush() {
+	defer w.watch.writes()()
 	w.pending = false
 	http.NewResponseController(w.ResponseWriter).Flush()
 }

@@ -44,7 +44,7 @@ func (r *Router) Take(client *net.TCPConn, from net.Addr, first []byte) net.Conn
 	defer straights.Put(s)
 	x := &exchange{r: r, w: &answerWriter{}, req: req, start: time.Now(), socket: true}
 	x.from(tcpAddress(from), plainAddress(tcpAddress(client.LocalAddr())))
-	if x.elsewhere() != "" || !x.find() || x.barred() || !x.enter() || !x.choose() || x.mayOpen() != nil {
+	if x.elsewhere() != "" || !x.find() || x.barred() || !x.admit() || !x.enter() || !x.choose() || x.mayOpen() != nil {
 		x.undo()
 		return client
 	}

@@ -149,8 +149,17 @@ func cookieLine(name, value string, now time.Time, secure bool) string {
 	return b.String()
 }
 
-// dropCookie takes the app's own Set-Cookie of a platform cookie out of an
-// answer: where the platform uses the name, the name is the platform's.
+// dropPlatformCookies takes the app's own Set-Cookie of the platform's cookies out
+// of an answer: these names are the platform's, also for versions that do not use
+// them, because others of the same host may.
+func dropPlatformCookies(h http.Header) {
+	if h["Set-Cookie"] != nil {
+		dropCookie(h, affinityCookie)
+		dropCookie(h, splitCookie)
+	}
+}
+
+// dropCookie takes every Set-Cookie of that name out of an answer.
 func dropCookie(h http.Header, name string) {
 	all := h["Set-Cookie"]
 	kept := all[:0]

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"holdfast/internal/app"
@@ -47,28 +48,29 @@ type exchange struct {
 	socket bool // a WebSocket's handshake
 
 	// The way so far.
-	table  *table
-	place  place
-	key    app.Key
-	pool   *pool
-	lot    lot
-	drawn  app.SplitBy // how lot was drawn; "" before
-	byLot  bool        // the split decided, not the host
-	at     member      // the instance; counted while at.load is not nil
-	last   string      // id of the last instance tried, for the log
-	tried  []string    // instances that refused the connection
-	tries  int
-	cookie session         // to be sealed into an affinity cookie
-	reseal bool            // the client needs that cookie
-	pinned tunnel.Affinity // what the client brought that decided
-	lost   app.Cause       // why it came to another instance than it belonged to; "": it did not
-	talk   talk            // what it says of a session of long polling; read where the pool has a table of them
-	digest digest          // of talk.sid
-	learns bool            // the answer tells of a session that is not in that table
-	ticket *ticket         // the client's claim to one more socket; nil where nobody counts
-	inside bool            // counted by Router.enter
-	stream *stream         // what an extended CONNECT opened; nil for every other request
-	joined *stream         // the same, once it is a socket
+	table   *table
+	place   place
+	key     app.Key
+	pool    *pool
+	lot     lot
+	drawn   app.SplitBy // how lot was drawn; "" before
+	byLot   bool        // the split decided, not the host
+	at      member      // the instance; counted while at.load is not nil
+	last    string      // id of the last instance tried, for the log
+	tried   []string    // instances that refused the connection
+	tries   int
+	cookie  session         // to be sealed into an affinity cookie
+	reseal  bool            // the client needs that cookie
+	pinned  tunnel.Affinity // what the client brought that decided
+	lost    app.Cause       // why it came to another instance than it belonged to; "": it did not
+	talk    talk            // what it says of a session of long polling; read where the pool has a table of them
+	digest  digest          // of talk.sid
+	learns  bool            // the answer tells of a session that is not in that table
+	ticket  *ticket         // the client's claim to one more socket; nil where nobody counts
+	inside  bool            // counted by Router.enter
+	counted *atomic.Int64   // where it is counted as one of its app; nil: nowhere
+	stream  *stream         // what an extended CONNECT opened; nil for every other request
+	joined  *stream         // the same, once it is a socket
 
 	body    *requestBody
 	refused error     // why the last instance did not take the connection
@@ -112,6 +114,9 @@ func (r *Router) dial(ctx context.Context, _, addr string) (net.Conn, error) {
 // begin reads from a request what everything later needs.
 func (r *Router) begin(w http.ResponseWriter, req *http.Request) *exchange {
 	x := &exchange{r: r, w: &answerWriter{ResponseWriter: w}, req: req, start: time.Now(), secure: req.TLS != nil}
+	if req.ProtoMajor == 2 {
+		x.w.watch = &watch{out: http.NewResponseController(w), stall: r.cfg.Stall}
+	}
 	var listener netip.Addr
 	if a, ok := req.Context().Value(http.LocalAddrContextKey).(net.Addr); ok {
 		listener = address(a.String())
@@ -352,12 +357,7 @@ func (x *exchange) platform(status int, h http.Header) {
 		h[strictTransport] = []string{x.r.hsts} // an app may say more, or less
 	}
 	split := x.byLot && x.drawn == app.ByCookie
-	if x.pool.cookie {
-		dropCookie(h, affinityCookie)
-	}
-	if split {
-		dropCookie(h, splitCookie)
-	}
+	dropPlatformCookies(h)
 	split = split && x.lot.cookie >= 0
 	reseal := x.pool.cookie && x.reseal
 	if !split && !reseal {

@@ -2,8 +2,10 @@ package router
 
 import (
 	"encoding/hex"
+	"fmt"
 	"net/http"
 	"net/textproto"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -15,24 +17,6 @@ const (
 	strictTransport = "Strict-Transport-Security"
 	via             = "1.1 holdfast" // RFC 9110, 7.6.3: a gateway must say so towards the instance
 )
-
-// platformNames are headers that only the platform may say to an app. A client
-// that sends one loses it; a near miss of a name passes, as on App Engine. The
-// first group is documented for flex, the second is internal there, the third
-// is what older App Engine libraries still look at.
-var platformNames = map[string]bool{
-	"X-Appengine-Country": true, "X-Appengine-Region": true, "X-Appengine-City": true, "X-Appengine-Citylatlong": true,
-
-	"X-Appengine-Https": true, "X-Appengine-User-Ip": true, "X-Appengine-Api-Ticket": true,
-	"X-Appengine-Request-Log-Id": true, "X-Appengine-Default-Version-Hostname": true, "X-Appengine-Timeout-Ms": true,
-
-	"X-Appengine-Auth-Domain": true, "X-Appengine-Background": true, "X-Appengine-Cron": true, "X-Appengine-Datacenter": true,
-	"X-Appengine-Default-Namespace": true, "X-Appengine-Failfast": true, "X-Appengine-Inbound-Appid": true,
-	"X-Appengine-Queuename": true, "X-Appengine-Tasketa": true, "X-Appengine-Taskexecutioncount": true,
-	"X-Appengine-Taskname": true, "X-Appengine-Taskpreviousresponse": true, "X-Appengine-Taskretrycount": true,
-	"X-Appengine-Taskretryreason": true, "X-Appengine-User-Email": true, "X-Appengine-User-Id": true,
-	"X-Appengine-User-Is-Admin": true, "X-Appengine-User-Nickname": true, "X-Appengine-User-Organization": true,
-}
 
 // forwardingNames tell an app who asked and how. The platform writes some and
 // removes the rest, because an app that prefers one which is not ours would
@@ -95,14 +79,16 @@ func (o origin) each(chain, gone []string, add func(name, value string)) {
 	}
 }
 
-// reserved tells whether a client may not send that header to an app. CGI and
+// reserved tells whether a client may not send that header to an app: those that
+// App Engine documents, those that older libraries look at, and whatever else
+// begins like them and could be taken for the platform's word. CGI and
 // WSGI make HTTP_X_APPENGINE_CITY of X-Appengine-City and X_Appengine_City
 // alike, so that an underscore would walk around the list.
 func reserved(name string) bool {
 	if strings.IndexByte(name, '_') >= 0 {
 		name = textproto.CanonicalMIMEHeaderKey(strings.ReplaceAll(name, "_", "-"))
 	}
-	return strings.HasPrefix(name, "X-Google-") || platformNames[name] || forwardingNames[name]
+	return strings.HasPrefix(name, "X-Google-") || strings.HasPrefix(name, "X-Appengine-") || forwardingNames[name]
 }
 
 // dropHops removes what belongs to one connection, also what Connection names.
@@ -117,6 +103,31 @@ func dropHops(h http.Header) {
 	for _, name := range hopNames {
 		delete(h, name)
 	}
+}
+
+// dropTrailers takes out of a client's trailers what it could not say in headers:
+// there are apps that see no difference.
+func dropTrailers(h http.Header) {
+	for name := range h {
+		if reserved(name) || name == "Host" || name == "Content-Length" || slices.Contains(hopNames, name) {
+			delete(h, name)
+		}
+	}
+}
+
+// checkAnswer refuses headers that one client would read otherwise than another:
+// net/http reads them from an app whatever bytes they have.
+func checkAnswer(h http.Header) error {
+	for name, values := range h {
+		for _, v := range values {
+			for i := range len(v) {
+				if c := v[i]; c < ' ' && c != '\t' || c == 0x7f {
+					return fmt.Errorf("instance's header %.100q has a control byte in it", name)
+				}
+			}
+		}
+	}
+	return nil
 }
 
 // hasToken tells whether a comma-separated list in header lines has a token.

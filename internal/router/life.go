@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"holdfast/internal/app"
@@ -18,6 +19,7 @@ type life struct {
 	r        *Router
 	load     *target
 	counts   *counts
+	counted  *atomic.Int64 // of its app
 	ticket   *ticket
 	key      app.Key
 	instance string
@@ -39,7 +41,7 @@ const (
 
 // newLife takes over what the exchange counted.
 func newLife(x *exchange) *life {
-	l := &life{r: x.r, load: x.at.load, counts: x.pool.counts, ticket: x.ticket, key: x.pool.key, instance: x.at.id, port: x.port}
+	l := &life{r: x.r, load: x.at.load, counts: x.pool.counts, counted: x.counted, ticket: x.ticket, key: x.pool.key, instance: x.at.id, port: x.port}
 	var b strings.Builder
 	words := [fields]string{x.id, x.trace, clip(x.req.Host), clip(x.req.URL.Path), x.origin.client, x.proto}
 	for i, w := range words {
@@ -63,6 +65,7 @@ func (l *life) done(e tunnel.Ending) { l.end(e, nil) }
 // end counts the socket no more and writes its record.
 func (l *life) end(e tunnel.Ending, err error) {
 	l.load.sockets.Add(-1)
+	l.counted.Add(-1)
 	l.r.leave()
 	l.ticket.giveBack()
 	l.counts.ended(e)

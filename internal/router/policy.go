@@ -18,6 +18,21 @@ import (
 // any more, for those inside neither.
 var errFull = &refusal{Full, http.StatusServiceUnavailable, "This server has as many WebSockets open as it can carry. Please try again in a moment."}
 
+// errAppFull refuses what one app has too much of, so that the others have some.
+var errAppFull = &refusal{AppFull, http.StatusServiceUnavailable, "This application has as many requests and WebSockets open as it may have. Please try again in a moment."}
+
+// admit counts the request, or the socket that it becomes, as one of its app,
+// unless there are as many as there may be.
+func (x *exchange) admit() bool {
+	open := x.table.services[x.place.App][x.place.Service].open
+	if n := open.Add(1); n > int64(x.r.cfg.App) && x.r.cfg.App > 0 {
+		open.Add(-1)
+		return false
+	}
+	x.counted = open
+	return true
+}
+
 // enter counts one socket more for the whole router, unless there are as many
 // as it may have. leave is called when it has ended, or was not opened.
 func (r *Router) enter() bool {

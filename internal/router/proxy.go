@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -95,7 +96,8 @@ func (x *exchange) proxy() {
 
 	req := x.req.WithContext(ctx)
 	if req.ContentLength != 0 {
-		x.body = &requestBody{src: req.Body, left: x.r.cfg.Body}
+		dropTrailers(req.Trailer)
+		x.body = &requestBody{src: req.Body, trailers: req.Trailer, watch: x.w.watch}
 		req.Body = x.body
 		if req.ProtoMajor == 1 {
 			// Both directions at once, for apps that answer while they read.
@@ -150,6 +152,12 @@ func requestTarget(in *http.Request) *url.URL {
 // not take the connection. It is for the exchange's own proxy.
 func (x *exchange) RoundTrip(out *http.Request) (res *http.Response, err error) {
 	err = x.attempt(out.Context(), func(m member) (err error) {
+		if x.body != nil {
+			if out.ContentLength > x.bodyMax() {
+				return errBody
+			}
+			x.body.allow(x.bodyMax())
+		}
 		try, u := *out, *out.URL
 		u.Host = m.addr
 		try.URL = &u
@@ -170,6 +178,14 @@ func (x *exchange) RoundTrip(out *http.Request) (res *http.Response, err error) 
 	return res, err
 }
 
+// bodyMax is how many bytes a body may have, by the version's word or else ours.
+func (x *exchange) bodyMax() int64 {
+	if x.pool != nil && x.pool.bodyMax > 0 {
+		return x.pool.bodyMax
+	}
+	return x.r.cfg.Body
+}
+
 // answer looks at an instance's answer before it goes to the client.
 func (x *exchange) answer(res *http.Response) error {
 	switch {
@@ -177,6 +193,9 @@ func (x *exchange) answer(res *http.Response) error {
 		return errUnasked
 	case res.StatusCode < 200:
 		return fmt.Errorf("instance answered with status %d", res.StatusCode)
+	}
+	if err := checkAnswer(res.Header); err != nil {
+		return err
 	}
 	x.platform(res.StatusCode, res.Header)
 	x.heard(res)
@@ -199,12 +218,15 @@ func (x *exchange) failed(ctx context.Context, err error) {
 			x.err = fmt.Errorf("%w (%w)", err, x.refused)
 		}
 		x.refuse(ours.cause, ours.status, ours.text)
-	case x.body != nil && x.body.over.Load():
+	case x.body != nil && x.body.over.Load(), errors.Is(err, errBody):
 		x.err = errBody
-		x.refuse(BodyTooBig, http.StatusRequestEntityTooLarge, fmt.Sprintf("A request may carry %d bytes.", x.r.cfg.Body))
+		x.refuse(BodyTooBig, http.StatusRequestEntityTooLarge, fmt.Sprintf("A request may carry %d bytes.", x.bodyMax()))
 	case x.req.Context().Err() != nil:
 		x.err, x.why = errLeft, ClientLeft
 		panic(http.ErrAbortHandler)
+	case x.body != nil && x.body.slow.Load():
+		x.err = fmt.Errorf("request body: %w", err)
+		x.refuse(BodyBroken, http.StatusRequestTimeout, "The body of the request did not go on.")
 	case x.body != nil && x.body.broken.Load():
 		x.err = fmt.Errorf("request body: %w", err)
 		x.refuse(BodyBroken, http.StatusBadRequest, "The body of the request could not be read.")
@@ -276,14 +298,24 @@ func (x *exchange) cut(err error) {
 // requestBody is the client's body: counted and bounded. The Transport reads it
 // in a goroutine of its own, hence the atomics.
 type requestBody struct {
-	src  io.ReadCloser
-	left int64 // owned by whoever reads
+	src      io.ReadCloser
+	trailers http.Header // where net/http puts those that come
+	watch    *watch
+	left     int64 // owned by whoever reads
 
 	read   atomic.Int64
 	begun  atomic.Bool // somebody asked for a byte
 	done   atomic.Bool // all was read
 	over   atomic.Bool // there was more than is allowed
 	broken atomic.Bool // it could not be read
+	slow   atomic.Bool // because nothing came
+}
+
+// allow says how many bytes it may have, before anybody reads.
+func (b *requestBody) allow(n int64) {
+	if !b.begun.Load() {
+		b.left = n
+	}
 }
 
 func (b *requestBody) Read(p []byte) (int, error) {
@@ -292,7 +324,9 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	if int64(len(p)) > b.left+1 {
 		p = p[:b.left+1]
 	}
+	end := b.watch.reads()
 	n, err := b.src.Read(p)
+	end()
 	b.read.Add(int64(n))
 	if int64(n) > b.left {
 		b.over.Store(true)
@@ -301,8 +335,10 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	b.left -= int64(n)
 	switch {
 	case err == io.EOF:
+		dropTrailers(b.trailers)
 		b.done.Store(true)
 	case err != nil:
+		b.slow.Store(errors.Is(err, os.ErrDeadlineExceeded))
 		b.broken.Store(true)
 	}
 	return n, err

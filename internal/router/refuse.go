@@ -36,11 +36,12 @@ const (
 	Barred         app.Cause = "firewall"         // a firewall rule keeps the client out
 	BadRequest     app.Cause = "bad-request"      // it has no meaning here: a CONNECT that opens no WebSocket, or anything but OPTIONS of *
 	BadHandshake   app.Cause = "bad-handshake"    // it breaks RFC 6455, or speaks another version
-	BodyTooBig     app.Cause = "body-too-big"     // a body over 32 MiB
+	BodyTooBig     app.Cause = "body-too-big"     // a body over what the version, or the server, allows
 	BodyBroken     app.Cause = "body-broken"      // a body that could not be read to its end
 	ForeignOrigin  app.Cause = "origin"           // a page that holdfast.allowed_origins does not name
 	TooManySockets app.Cause = "too-many-sockets" // of this client, by holdfast.max_sockets_per_client
 	Full           app.Cause = "full"             // as many sockets as this machine's descriptors carry
+	AppFull        app.Cause = "app-full"         // as many requests and sockets as one app may have open
 	Stopped        app.Cause = "stopped"          // the version has its share of traffic, and is stopped
 	NotReady       app.Cause = "no-instance"      // no instance was ready in time
 	NoConnection   app.Cause = "refused"          // instances were ready and took no connection

@@ -56,13 +56,18 @@ type Config struct {
 	Log    *slog.Logger // nil: none
 
 	// Bounds; zero means the default.
-	Body     int64         // bytes of a request's body: BodyMax
+	Body     int64         // bytes of a request's body, where its version says nothing: BodyMax
+	Stall    time.Duration // that a client may take nothing of an answer, or send nothing of a body, over HTTP/2: StallMax
 	Response time.Duration // until an answer must have ended: ResponseMax
 	Wait     time.Duration // for an instance to be ready: WaitMax
 
 	// Sockets is how many may be open at once; one more gets 503 and those
 	// inside go on. 0 means that the system's limits alone decide.
 	Sockets int
+
+	// App is how many requests and sockets of one app may be open at once; one
+	// more gets 503. 0 means any.
+	App int
 
 	// Sources are local addresses to dial instances on other machines from, when
 	// the system's own choice has no port left. On loopback there are always more.
@@ -77,6 +82,7 @@ type Config struct {
 const (
 	BodyMax     = 32 << 20 // bytes
 	ResponseMax = time.Hour
+	StallMax    = time.Minute
 	WaitMax     = 10 * time.Second // shorter than the patience of browsers and of load balancers in front of us
 )
 
@@ -112,6 +118,7 @@ type Router struct {
 	targets map[string]*target         // by instance id
 	told    map[string]leave           // what the tunnels were told, by instance id
 	queues  map[string]*atomic.Int64   // for service.waiting, by app/service
+	apps    map[string]*atomic.Int64   // for service.open, by app
 	turns   map[app.Key]*atomic.Uint64 // for pool.chosen
 	sids    map[app.Key]*sids          // for pool.sids
 	counted map[app.Key]*counts        // what was counted, by version; services' own have none
@@ -149,10 +156,12 @@ type service struct {
 	pools   map[string]*pool
 	waiting *atomic.Int64 // requests that wait for an instance; outlives the table
 	counts  *counts       // of requests that found no version; outlives the table
+	open    *atomic.Int64 // requests and sockets of the whole app; likewise
 }
 
 // pool is one version's instances in a table.
 type pool struct {
+	bodyMax  int64 // see Pool.BodyMax
 	key      app.Key
 	stopped  bool    // see Pool.Stopped
 	cookie   bool    // a cookie pins clients
@@ -193,6 +202,9 @@ func New(cfg Config, tunnels *tunnel.Set) *Router {
 	if cfg.Response == 0 {
 		cfg.Response = ResponseMax
 	}
+	if cfg.Stall == 0 {
+		cfg.Stall = StallMax
+	}
 	if cfg.Wait == 0 {
 		cfg.Wait = WaitMax
 	}
@@ -216,6 +228,7 @@ func New(cfg Config, tunnels *tunnel.Set) *Router {
 		targets: map[string]*target{},
 		told:    map[string]leave{},
 		queues:  map[string]*atomic.Int64{},
+		apps:    map[string]*atomic.Int64{},
 		turns:   map[app.Key]*atomic.Uint64{},
 		sids:    map[app.Key]*sids{},
 		counted: map[app.Key]*counts{},
@@ -256,9 +269,15 @@ func (r *Router) Set(routes Routes) {
 		services: map[string]map[string]*service{},
 		next:     make(chan struct{}),
 	}
+	apps := map[string]*atomic.Int64{}
 	queues, turns, known := map[string]*atomic.Int64{}, map[app.Key]*atomic.Uint64{}, map[app.Key]*sids{}
 	counted, left := map[app.Key]*counts{}, map[app.Key][]departed{}
 	for project, a := range routes.Apps {
+		open := r.apps[project]
+		if open == nil {
+			open = new(atomic.Int64)
+		}
+		apps[project] = open
 		services := make(map[string]*service, len(a.Services))
 		for name, s := range a.Services {
 			id := project + "/" + name
@@ -267,7 +286,7 @@ func (r *Router) Set(routes Routes) {
 				queue = new(atomic.Int64)
 			}
 			queues[id] = queue
-			made := &service{by: s.Split.By, shares: shares(s.Split), pools: map[string]*pool{}, waiting: queue}
+			made := &service{by: s.Split.By, shares: shares(s.Split), pools: map[string]*pool{}, waiting: queue, open: open}
 			made.counts = r.countsLocked(app.Key{App: project, Service: name}, counted)
 			for version, p := range s.Pools {
 				key := app.Key{App: project, Service: name, Version: version}
@@ -309,6 +328,7 @@ func (r *Router) Set(routes Routes) {
 	r.retireLocked(now, counted)
 	r.targets, r.told, r.queues, r.turns, r.sids = targets, told, queues, turns, known
 	r.counted, r.left = counted, left
+	r.apps = apps
 
 	close(r.table.Swap(next).next)
 }
@@ -316,7 +336,7 @@ func (r *Router) Set(routes Routes) {
 // pool makes one version's pool, finds its instances' counters again, and
 // tells the tunnels who leaves. Called with mu held.
 func (r *Router) pool(key app.Key, p Pool, turn *atomic.Uint64, known map[app.Key]*sids, targets map[string]*target, told map[string]leave) *pool {
-	made := &pool{key: key, stopped: p.Stopped, target: p.Target, forget: p.Forget, sockets: p.Sockets, chosen: turn}
+	made := &pool{key: key, bodyMax: p.BodyMax, stopped: p.Stopped, target: p.Target, forget: p.Forget, sockets: p.Sockets, chosen: turn}
 	if p.Affinity {
 		made.cookie = p.Sticky != app.StickySid
 		if p.Sticky != app.StickyCookie {
@@ -457,8 +477,8 @@ func (x *exchange) serve() {
 		x.refuse(errBarred.cause, errBarred.status, errBarred.text)
 		return
 	}
-	if req.ContentLength > r.cfg.Body {
-		x.refuse(BodyTooBig, http.StatusRequestEntityTooLarge, fmt.Sprintf("A request may carry %d bytes.", r.cfg.Body))
+	if !x.admit() {
+		x.failed(req.Context(), errAppFull)
 		return
 	}
 	switch status, problem := handshake(req); {

@@ -38,6 +38,7 @@ type Pool struct {
 	Sticky    app.Sticky // by what, where Affinity is on
 	Forget    float64    // the share of sessions, 0 to 1, that count for nothing: a drill
 	Target    int        // open requests and sockets that one instance is meant for; 0: nobody said
+	BodyMax   int64      // bytes of a request's body; 0: Config.Body
 	Sockets   app.Sockets
 	Instances []app.Instance
 }

@@ -205,7 +205,7 @@ func (x *exchange) checkSwitch(h http.Header) error {
 		h["Sec-Websocket-Accept"][0] != acceptKey(x.req.Header["Sec-Websocket-Key"][0]):
 		return errors.New("instance's 101 has a wrong Sec-WebSocket-Accept")
 	}
-	return nil
+	return checkAnswer(h)
 }
 
 // decline passes on an answer that opened no socket.
@@ -326,7 +326,7 @@ func (x *exchange) greet(client, conn net.Conn, hello []byte, extended bool) {
 func (x *exchange) handOver(client, conn net.Conn, extended bool) {
 	// From here the socket is counted until the tunnels say that it ended.
 	life, policy := newLife(x), x.pool.sockets
-	x.at, x.ticket, x.inside = member{}, nil, false
+	x.at, x.ticket, x.inside, x.counted = member{}, nil, false, nil
 	opened := time.Now()
 	err := x.r.tunnels.Join(tunnel.Socket{
 		ID:       life.field(fieldID),

@@ -57,6 +57,9 @@ type Config struct {
 	TLS         []net.Listener // where they arrive over TLS, as plain listeners; owned too. One at least of both
 	Certs       certs.Config   // where the certificates for TLS come from; what is served is filled in
 	Redirect    bool           // plain HTTP leads to TLS where a name has a certificate
+	Limits      edge.Limits    // of strangers; zero values are the defaults
+	BodyMax     int64          // bytes of a request's body, where its version says nothing; 0 is router.BodyMax
+	AppOpen     int            // see router.Config.App
 	HSTS        time.Duration  // see router.Config; so for the following two
 	Trusted     []netip.Prefix
 	TrustedUnix bool
@@ -161,6 +164,9 @@ func New(cfg Config) (_ *Server, err error) {
 		Region:      cfg.Region,
 		Secret:      secret,
 		Sockets:     socketsMax(),
+		App:         cfg.AppOpen,
+		Body:        cfg.BodyMax,
+		Stall:       cfg.Limits.StallTime,
 		Secure:      s.secureAt(),
 		HSTS:        cfg.HSTS,
 		Trusted:     cfg.Trusted,
@@ -304,7 +310,9 @@ func (s *Server) serveFront(ctx context.Context) error {
 		}
 		return errors.Join(errs...)
 	}
-	return edge.Serve(ctx, all, front{s.router, s.certs}, edge.Limits{}, goodbyeTime, s.cfg.Log.With("room", "edge"))
+	limits := s.cfg.Limits
+	limits.Trusts = s.router.Trusts
+	return edge.Serve(ctx, all, front{s.router, s.certs}, limits, goodbyeTime, s.cfg.Log.With("room", "edge"))
 }
 
 // stop is the order of goodbyes: sockets and requests first, while the app
