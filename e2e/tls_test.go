@@ -102,7 +102,7 @@ func (p *public) client() *http.Client {
 // while its certificate is revoked and replaced.
 func TestAPublicServer(t *testing.T) {
 	t.Parallel()
-	p := openPublic(t, "--hsts=24h")
+	p := openPublic(t, "--hsts=24h", "--admin=0.0.0.0:0")
 	client := p.client()
 	resp, err := client.Get("https://" + publicHost + "/")
 	if err != nil {
@@ -151,8 +151,58 @@ func TestAPublicServer(t *testing.T) {
 		t.Error("the certificate is the same, or is not revoked")
 	}
 	echoes("after")
+	p.operatorsComeOverTLS()
 	if out := p.holdfast("certificates"); !strings.Contains(out, publicHost) || !strings.Contains(out, "apps.example.org") || strings.Contains(out, "nope") {
 		t.Errorf("certificates:\n%s", out)
+	}
+}
+
+// operatorsComeOverTLS asks at the address of the admin API that other machines
+// reach, as they do.
+func (p *public) operatorsComeOverTLS() {
+	p.t.Helper()
+	var status struct {
+		Listeners []struct{ Name, Addr string }
+	}
+	if err := json.Unmarshal([]byte(p.holdfast("status", "--format=json")), &status); err != nil {
+		p.t.Fatal(err)
+	}
+	token, err := os.ReadFile(filepath.Join(p.data, "token"))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	asked := 0
+	for _, l := range status.Listeners {
+		_, port, _ := net.SplitHostPort(l.Addr)
+		if l.Name != "admin" || strings.HasPrefix(l.Addr, "127.0.0.1:") {
+			continue
+		}
+		asked++
+		client := p.client()
+		client.Transport.(*http.Transport).DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return (&net.Dialer{Timeout: patience}).DialContext(ctx, network, "127.0.0.1:"+port)
+		}
+		for scheme, want := range map[string]int{"https": http.StatusOK, "http": http.StatusBadRequest} {
+			req, err := http.NewRequest(http.MethodGet, scheme+"://apps.example.org:"+port+"/holdfast/v1/status", nil)
+			if err != nil {
+				p.t.Fatal(err)
+			}
+			req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
+			resp, err := client.Do(req)
+			if err != nil {
+				if scheme == "https" {
+					p.t.Error(err)
+				}
+				continue // plain HTTP is no handshake
+			}
+			resp.Body.Close()
+			if resp.StatusCode != want {
+				p.t.Errorf("the admin API by %s: %s", scheme, resp.Status)
+			}
+		}
+	}
+	if asked != 1 {
+		p.t.Errorf("listeners are %v", status.Listeners)
 	}
 }
 
