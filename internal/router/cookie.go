@@ -10,6 +10,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -133,6 +134,31 @@ func eachCookie(lines []string, name string, fn func(value string) bool) {
 				return
 			}
 		}
+	}
+}
+
+// consoleCookie is auth.CookieName: a browser sends it to every port of a host,
+// and apps have no business with the operator's session.
+const consoleCookie = "holdfast_console"
+
+// hideCookie takes the cookies of that name out of Cookie header lines, which are
+// left as they are where there is none.
+func hideCookie(h http.Header, lines []string, name string) {
+	if !slices.ContainsFunc(lines, func(line string) bool { return strings.Contains(line, name) }) {
+		return
+	}
+	var kept []string
+	for _, line := range lines {
+		pairs := slices.DeleteFunc(strings.Split(line, ";"), func(pair string) bool {
+			key, _, _ := strings.Cut(strings.Trim(pair, " \t"), "=")
+			return strings.TrimSpace(key) == name
+		})
+		if rest := strings.TrimSpace(strings.Join(pairs, ";")); rest != "" {
+			kept = append(kept, rest)
+		}
+	}
+	if h["Cookie"] = kept; len(kept) == 0 {
+		delete(h, "Cookie")
 	}
 }
 

@@ -138,6 +138,9 @@ func (x *exchange) from(peer netip.AddrPort, listener netip.Addr) {
 	x.id = strconv.FormatUint(span, 10)
 	x.origin.trace, x.trace = continueTrace(x.req.Header.Get(traceHeader), fresh, span)
 
+	if lines := x.req.Header["Cookie"]; lines != nil {
+		hideCookie(x.req.Header, lines, consoleCookie)
+	}
 	x.client = client
 	x.believe()
 	x.origin.client = x.req.RemoteAddr
