@@ -32,8 +32,8 @@ var rooms = map[string][]string{
 	"build":    {"app", "logs", "source"},
 	"control":  {"app", "store", "driver", "probe", "router", "logs", "tally"},
 	"metrics":  {"app", "bus", "certs", "control", "router", "tally", "tunnel"},
-	"server":   {"admin", "app", "auth", "build", "bus", "certs", "control", "driver/process", "edge", "googleapi", "logs", "metrics", "router", "source", "store", "tunnel"},
-	"cli":      {"admin", "app", "appyaml", "auth", "build", "certs", "config", "control", "drill", "driver/process", "edge", "logs", "server", "spelling", "store"},
+	"server":   {"admin", "app", "auth", "build", "bus", "certs", "console", "control", "driver/process", "edge", "googleapi", "journal", "logs", "metrics", "router", "source", "store", "tunnel"},
+	"cli":      {"admin", "app", "appyaml", "auth", "build", "certs", "config", "console", "control", "drill", "driver/process", "edge", "logs", "server", "spelling", "store"},
 
 	"auth":  {"app"},
 	"admin": {"app", "appyaml", "auth", "control", "logs", "source", "spelling", "store", "tunnel"},
@@ -41,6 +41,9 @@ var rooms = map[string][]string{
 	"drill": {"app"}, // a client like any other; what it asks of a server is an interface of its own
 
 	"googleapi": {"app", "appyaml", "auth", "control", "logs", "source", "store"},
+
+	"journal": {"app", "logs"},
+	"console": {"app", "auth", "control", "journal", "logs", "store", "tunnel"},
 
 	"bench": {"app", "bus", "edge", "logs", "router", "tunnel"}, // the data plane and the bus, beside others
 	"e2e":   nil,                                                // knows the program from outside
@@ -64,6 +67,7 @@ var outside = map[string][]string{
 	"metrics":         {"github.com/prometheus/client_golang"},
 	"certs/certstest": {"github.com/miekg/dns"}, // comes with certmagic
 	"driver/process":  {"github.com/containerd/cgroups/v3", "github.com/opencontainers/runtime-spec"},
+	"console":         {"github.com/coder/websocket"},
 	"cli":             {"github.com/spf13/cobra", "github.com/fsnotify/fsnotify", "github.com/briandowns/spinner", "github.com/fatih/color"},
 }
 

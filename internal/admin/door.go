@@ -41,6 +41,7 @@ const (
 type Config struct {
 	Guard   *auth.Guard     // lets in who may
 	Tokens  *auth.Tokens    // whose tokens the guard lets in, to list and change
+	Invite  Invite          // into the console
 	Goodbye <-chan struct{} // closed when the server ends: streams and long polls end then; nil: never
 	Log     *slog.Logger
 }
@@ -124,6 +125,7 @@ func (d *door) routes() []route {
 
 		{pattern: "GET certificates", answer: d.certificates},
 		{pattern: "POST certificates/{name}/replace", needs: auth.Admin, answer: d.replaceCertificate},
+		{pattern: "POST console", needs: auth.Viewer, answer: d.invite},
 
 		{pattern: "GET tokens", needs: auth.Admin, answer: d.listTokens},
 		{pattern: "POST tokens", needs: auth.Admin, answer: d.addToken},

@@ -26,6 +26,7 @@ var takesJSON = map[string]string{
 	"DELETE instances/{id}":                                          ``,
 	"POST operations/{id}/cancel":                                    ``,
 	"POST certificates/{name}/replace":                               ``,
+	"POST console":                                                   ``,
 	"POST apps/{app}/services/{service}/drills":                      `{"drill":"hang","seconds":1}`,
 }
 

@@ -68,7 +68,7 @@ func newWorld(t testing.TB) *world {
 func (w *world) open(c Control) {
 	w.door = New(
 		Engine{Control: c, Store: w.store, Sources: w.sources, Sockets: w.sockets, House: w.house},
-		Config{Tokens: w.tokens, Guard: auth.NewGuard(w.tokens, slog.New(slog.DiscardHandler), "cupboard.lan", "*.home.example"), Goodbye: w.goodbye, Log: slog.New(slog.DiscardHandler)},
+		Config{Tokens: w.tokens, Guard: auth.NewGuard(w.tokens, slog.New(slog.DiscardHandler), "cupboard.lan", "*.home.example"), Goodbye: w.goodbye, Log: slog.New(slog.DiscardHandler), Invite: func(auth.Caller, bool) string { return "a-code" }},
 	)
 }
 

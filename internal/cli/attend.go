@@ -27,6 +27,7 @@ func (r *runner) announce(v app.Version, port int) {
 	if r.authority != nil {
 		r.sayTrust()
 	}
+	r.screen.say("  Look at it in its console: http://%s%s\n", r.console.Addr(), r.server.Invitation())
 	instances := r.server.Instances()
 	for _, i := range instances {
 		r.screen.fit(i.ID)

@@ -73,7 +73,7 @@ distribution, session affinity, health checks, deadlines and polite goodbyes.`,
 	group("On this machine:", newInit(), newRun(), newServe())
 	group("Change what a server runs:", newDeploy(), newTraffic(), newRollback(), newDrill(), newBackup(), newRestore())
 	group("Look at it, and at one thing of it:", newServices(), newVersions(), newInstances(), newOperations(),
-		newDescribe(), newDispatch(), newLogs(), newSockets(), newStatus())
+		newDescribe(), newDispatch(), newLogs(), newSockets(), newStatus(), newConsole())
 	group("Which server:", newLogin(), newContexts(), newGcloud(), newTokens(), newCertificates())
 	return root
 }

@@ -121,6 +121,7 @@ type runner struct {
 	tree    *tree // nil: not watched
 
 	authority *certs.Authority // nil: plain HTTP
+	console   net.Listener     // where people look at it
 
 	mu        sync.Mutex // guards the following
 	announced bool       // the address has been printed
@@ -194,6 +195,10 @@ func (r *runner) prepare(v app.Version, l net.Listener) error {
 		}
 		plain, secure, from.Local = nil, plain, r.authority
 	}
+	// Beside the app, on a port of its own, and for this machine alone.
+	if r.console, err = edge.Listen("127.0.0.1:0"); err != nil {
+		return err
+	}
 	r.follow = newFollowers(r.screen)
 	r.server, err = server.New(server.Config{
 		Data:    r.data,
@@ -207,9 +212,14 @@ func (r *runner) prepare(v app.Version, l net.Listener) error {
 		User:    r.user,
 		Redis:   r.redis,
 		Keeper:  []string{self, keeper},
+		Console: r.console,
+		Program: version(),
 		Events:  r.event,
 		Log:     r.log,
 	})
+	if err != nil {
+		r.console.Close()
+	}
 	if errors.Is(err, app.ErrBusy) {
 		return &problem{what: strings.TrimSuffix(err.Error(), ": "+app.ErrBusy.Error()), err: err,
 			next: "To run the app twice, keep the state of the second apart with --data=DIR."}

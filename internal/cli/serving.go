@@ -12,6 +12,7 @@ import (
 	"holdfast/internal/app"
 	"holdfast/internal/certs"
 	"holdfast/internal/config"
+	"holdfast/internal/console"
 	"holdfast/internal/control"
 	"holdfast/internal/edge"
 	"holdfast/internal/server"
@@ -58,10 +59,10 @@ func serve(ctx context.Context, c config.Config) error {
 	}
 	defer forgetPlace(c.Data, here)
 	notify("READY=1")
-	log.Info("serving", "requests", strings.Join(open.urls(), ","), "admin", here.URL, "data", c.Data,
+	log.Info("serving", "requests", strings.Join(open.urls(), ","), "admin", here.URL, "console", here.URL+console.Prefix, "data", c.Data,
 		"domains", strings.Join(c.Domains, ","), "limits", s.Limits())
 	if screen := newScreen(os.Stdout); screen.lively { // somebody watches
-		screen.say("\n  Apps are served at %s\n  Deploy one with: holdfast deploy DIR\n", open.address("PROJECT."+c.Domains[0]))
+		screen.say("\n  Apps are served at %s\n  Deploy one with: holdfast deploy DIR\n  Look at them with: holdfast console\n", open.address("PROJECT."+c.Domains[0]))
 	}
 	err = <-served
 	if errors.Is(err, server.ErrAgain) {

@@ -59,6 +59,9 @@ func (c *console) signIn(w http.ResponseWriter, r *http.Request) {
 	http.Redirect(w, r, to, http.StatusSeeOther)
 }
 
+// Entrance is the path by which a browser gets in with a code of auth.Sessions.
+func Entrance(code string) string { return Prefix + "enter?code=" + url.QueryEscape(code) }
+
 // enter is where holdfast console leads a browser.
 func (c *console) enter(w http.ResponseWriter, r *http.Request) {
 	v := &visit{c: c, w: w, r: r}

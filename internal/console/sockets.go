@@ -221,7 +221,7 @@ func (c *console) socket(v *visit) (any, error) {
 			}
 			text += "."
 		}
-		p.Story = append(p.Story, chapter{Time: p.End, What: "Ended by the " + e.By, Cause: e.Cause, Text: text})
+		p.Story = append(p.Story, chapter{Time: p.End, What: "Ended by " + endedBy(e.By), Cause: e.Cause, Text: text})
 	}
 	for i := range p.Story {
 		p.Story[i].After = p.Story[i].Time.Sub(opened)
@@ -232,4 +232,12 @@ func (c *console) socket(v *visit) (any, error) {
 // ending is how a socket ended: from memory, else from the log of requests.
 func (c *console) ending(id string) (journal.Entry, bool) {
 	return c.Journal.SocketEnding(id)
+}
+
+// endedBy is who ended a socket, for people.
+func endedBy(by string) string {
+	if by == string(tunnel.ByHoldfast) {
+		return "Holdfast"
+	}
+	return "the " + by
 }

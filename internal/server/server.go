@@ -15,16 +15,12 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
-	"holdfast/internal/admin"
 	"holdfast/internal/app"
 	"holdfast/internal/auth"
 	"holdfast/internal/build"
@@ -32,9 +28,8 @@ import (
 	"holdfast/internal/control"
 	"holdfast/internal/driver/process"
 	"holdfast/internal/edge"
-	"holdfast/internal/googleapi"
+	"holdfast/internal/journal"
 	"holdfast/internal/logs"
-	"holdfast/internal/metrics"
 	"holdfast/internal/router"
 	"holdfast/internal/store"
 	"holdfast/internal/tunnel"
@@ -79,6 +74,10 @@ type Config struct {
 	// what was asked for ends with us.
 	Admin, AdminTLS []net.Listener
 
+	// Console is where people look, where operators do not come; owned by the
+	// server from New on. Else the console is at Admin and AdminTLS.
+	Console net.Listener
+
 	// The following are for a server with one of them alone.
 	Program       string         // our version, for people
 	KeepInstances bool           // Run leaves the instances running when it ends
@@ -105,6 +104,9 @@ type Server struct {
 	keep    *keep        // nil: nothing is kept
 	builder *builder     // nil: artifacts are made by others
 	door    http.Handler // nil: operators do not come
+	console http.Handler // nil: there is no place for it
+	journal *journal.Journal
+	invite  func(c auth.Caller, often bool) string // makes a code that leads into the console
 	driver  *process.Driver
 	bus     *messages
 	tunnels *tunnel.Set
@@ -158,6 +160,9 @@ func New(cfg Config) (_ *Server, err error) {
 	if s.access, err = logs.Create(filepath.Join(cfg.Data, "logs", "requests.log"), logs.Limit{}); err != nil {
 		return nil, err
 	}
+	if err = s.openJournal(); err != nil {
+		return nil, err
+	}
 	s.tunnels = tunnel.New(tunnel.Config{}, cfg.Log.With("room", "tunnel"))
 	s.router = router.New(router.Config{
 		Domains:     cfg.Domains,
@@ -171,7 +176,7 @@ func New(cfg Config) (_ *Server, err error) {
 		HSTS:        cfg.HSTS,
 		Trusted:     cfg.Trusted,
 		TrustedUnix: cfg.TrustedUnix,
-		Access:      slog.New(slog.NewJSONHandler(s.access, nil)),
+		Access:      slog.New(s.journal.Tap(slog.NewJSONHandler(s.access, nil))),
 		Log:         cfg.Log.With("room", "router"),
 	}, s.tunnels)
 	if err = s.openCerts(); err != nil {
@@ -182,7 +187,8 @@ func New(cfg Config) (_ *Server, err error) {
 		Service:     cfg.Service,
 		Maintenance: cfg.Maintenance,
 		Tail:        s.tail,
-		Events:      cfg.Events,
+		Events:      s.event,
+		Operations:  s.journal.ToldOperation,
 		Log:         cfg.Log.With("room", "control"),
 	}
 	if s.builder != nil {
@@ -196,8 +202,8 @@ func New(cfg Config) (_ *Server, err error) {
 	}
 	s.control = control.New(instances{s.driver, s.bus}, s.router, s.wishes, settings)
 	s.deploys, s.goodbye = context.WithCancel(context.Background())
-	if cfg.operated() {
-		if err = s.openDoor(); err != nil {
+	if cfg.operated() || cfg.Console != nil {
+		if err = s.openDoors(); err != nil {
 			return nil, err
 		}
 	}
@@ -239,7 +245,7 @@ func (s *Server) Run(ctx, hurry context.Context) error {
 	defer endFront()
 
 	var g errgroup.Group
-	failed := make(chan struct{}, 8) // one place for each room below
+	failed := make(chan struct{}, 10) // one place for each room below
 	start := func(run func() error) {
 		g.Go(func() error {
 			err := run()
@@ -254,6 +260,12 @@ func (s *Server) Run(ctx, hurry context.Context) error {
 	start(func() error { return s.bus.run(rooms) })
 	start(func() error { return s.certs.Run(rooms) })
 	start(func() error { return s.serveFront(front) })
+	start(func() error { return s.journal.Run(rooms) })
+	if s.cfg.Console != nil {
+		start(func() error {
+			return edge.Serve(front, []net.Listener{s.cfg.Console}, s.console, edge.Limits{}, goodbyeTime, s.cfg.Log.With("room", "console"))
+		})
+	}
 	if s.keep != nil {
 		start(func() error {
 			return edge.Serve(front, s.adminListeners(), s.door, edge.Limits{}, goodbyeTime, s.cfg.Log.With("room", "admin"))
@@ -331,72 +343,6 @@ func (s *Server) stop(hurry context.Context, endFront func(), keep bool) error {
 		return fmt.Errorf("stop the instances: %w", err)
 	}
 	return nil
-}
-
-// openDoor prepares the door for operators.
-func (s *Server) openDoor() error {
-	tokens, err := auth.Open(s.cfg.Data)
-	if err != nil {
-		return err
-	}
-	guard := auth.NewGuard(tokens, s.cfg.Log.With("room", "auth"), s.ownNames()...)
-	ours := admin.New(admin.Engine{
-		Control: s.control,
-		Store:   s.wishes,
-		Sources: s.keep.sources,
-		Sockets: s.tunnels,
-		House:   house{s},
-	}, admin.Config{
-		Guard:   guard,
-		Tokens:  tokens,
-		Goodbye: s.deploys.Done(),
-		Log:     s.cfg.Log.With("room", "admin"),
-	})
-	theirs, err := googleapi.New(googleapi.Engine{
-		Control: s.control,
-		Store:   s.wishes,
-		Sources: s.keep.sources,
-		House:   house{s},
-	}, googleapi.Config{
-		Guard:   guard,
-		Dir:     filepath.Join(s.cfg.Data, "staging"),
-		Goodbye: s.deploys.Done(),
-		Log:     s.cfg.Log.With("room", "googleapi"),
-	})
-	if err != nil {
-		return err
-	}
-	numbers := s.numbers(guard)
-	s.door = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == metrics.Path {
-			numbers.ServeHTTP(w, r)
-			return
-		}
-		if googleapi.Serves(r.URL.Path) {
-			theirs.ServeHTTP(w, r)
-			return
-		}
-		ours.ServeHTTP(w, r)
-	})
-	return nil
-}
-
-// ownNames is what this machine is called by its neighbours, as far as it knows,
-// and by operators elsewhere, who come over TLS.
-func (s *Server) ownNames() (names []string) {
-	if len(s.cfg.AdminTLS) > 0 {
-		names = slices.Clone(s.cfg.Domains)
-	}
-	name, err := os.Hostname()
-	if err != nil || name == "" {
-		return names // it can still be asked by its address
-	}
-	short, _, long := strings.Cut(name, ".")
-	names = append(names, short, short+".local")
-	if long && name != short+".local" {
-		names = append(names, name)
-	}
-	return names
 }
 
 // tidy removes what nobody needs from the disk, until ctx ends.
