@@ -144,8 +144,11 @@ func (x *exchange) from(peer netip.AddrPort, listener netip.Addr) {
 	x.client = client
 	x.believe()
 	x.origin.client = x.req.RemoteAddr
-	if x.client.IsValid() {
+	switch {
+	case x.client.IsValid():
 		x.origin.client = x.client.String()
+	case x.origin.client == "" || x.origin.client == "@":
+		x.origin.client = unknownClient
 	}
 	if listener.IsValid() {
 		x.origin.listener = listener.String()

@@ -14,6 +14,10 @@ import (
 
 const forwardedProto = "X-Forwarded-Proto"
 
+// unknownClient stands for who comes over a Unix socket and is told of by nobody:
+// the word that chains have for that (RFC 7239, 6).
+const unknownClient = "unknown"
+
 // Trusts says whether a peer is a trusted proxy. One over a Unix socket has no
 // valid address.
 func (r *Router) Trusts(peer netip.Addr) bool {

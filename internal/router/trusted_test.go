@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -132,6 +134,51 @@ func TestEachWayKnowsTheClientBehindAProxy(t *testing.T) {
 			t.Fatalf("%s: %v, %v", name, resp, err)
 		}
 		conn.Close()
+		stop()
+		running.Wait()
+	}
+}
+
+// Who comes over a Unix socket has no address: what a trusted one says of another
+// counts, and nobody is made up.
+func TestClientsOverUnixSockets(t *testing.T) {
+	for _, c := range []struct {
+		trusted bool
+		want    string
+	}{{true, "1.2.3.4"}, {false, "1.2.3.4, unknown"}} {
+		f := newFront(t, Config{TrustedUnix: c.trusted})
+		f.serve(Pool{}, tells)
+		dir, err := os.MkdirTemp("", "hf")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer os.RemoveAll(dir)
+		l, err := edge.Listen("unix:" + filepath.Join(dir, "s"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		addr := l.Addr().String()
+		ctx, stop := context.WithCancel(context.Background())
+		var running sync.WaitGroup
+		running.Go(func() {
+			edge.Serve(ctx, []net.Listener{edge.Relayed(l, f.Trusts, discard)}, f.Router, edge.Limits{}, 10*time.Millisecond, discard)
+		})
+		client := &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{DisableKeepAlives: true,
+			DialContext: func(context.Context, string, string) (net.Conn, error) { return net.Dial("unix", addr) }}}
+		req, err := http.NewRequest(http.MethodGet, "http://shop.localhost/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set(forwarded, "1.2.3.4")
+		resp, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got seen
+		if err := json.NewDecoder(resp.Body).Decode(&got); err != nil || got.For != c.want {
+			t.Errorf("trusted %v: the app is told %+v, %v; want %q", c.trusted, got, err, c.want)
+		}
+		resp.Body.Close()
 		stop()
 		running.Wait()
 	}
