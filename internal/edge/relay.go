@@ -187,9 +187,10 @@ func readRelayed(conn net.Conn) (net.Conn, error) {
 	switch c := conn.(type) {
 	case *net.TCPConn:
 		return &relayed{c, from}, nil
-	default:
+	case *net.UnixConn:
 		return &relayedUnix{c, from}, nil
 	}
+	return nil, errProxyHeader // it was read, and there is nobody to tell
 }
 
 var errProxyHeader = errors.New("the header of the PROXY protocol cannot be read")
@@ -205,9 +206,9 @@ func (r *relayed) RemoteAddr() net.Addr { return r.client }
 func (r *relayed) NetConn() net.Conn    { return r.TCPConn }
 
 type relayedUnix struct {
-	net.Conn
+	*net.UnixConn
 	client net.Addr
 }
 
 func (r *relayedUnix) RemoteAddr() net.Addr { return r.client }
-func (r *relayedUnix) NetConn() net.Conn    { return r.Conn }
+func (r *relayedUnix) NetConn() net.Conn    { return r.UnixConn }

@@ -176,3 +176,27 @@ func TestSilentProxiesHoldNobodyUp(t *testing.T) {
 		t.Errorf("beside silent ones: %d", status)
 	}
 }
+
+// Over a Unix socket as well.
+func TestTrustedProxiesOverUnixSockets(t *testing.T) {
+	path := socketPath(t)
+	l, err := Listen("unix:" + path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l = Relayed(l, func(a netip.Addr) bool { return !a.IsValid() }, slog.New(slog.DiscardHandler))
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() {
+		done <- Serve(ctx, []net.Listener{l}, whose, Limits{}, time.Second, slog.New(slog.DiscardHandler))
+	}()
+	defer func() { stop(); <-done }()
+	c, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if status, got := ask(t, c, "PROXY TCP4 1.2.3.4 5.6.7.8 4660 80\r\n"+request); status != 200 || got != "1.2.3.4:4660" {
+		t.Errorf("%d from %q", status, got)
+	}
+}
