@@ -9,6 +9,8 @@ wanted='
 /bin/bash:bash
 /usr/bin/openssl:openssl
 /usr/bin/chromium:chromium
+/usr/bin/curl:curl
+/sbin/ip|/usr/sbin/ip:iproute2
 /usr/bin/gunicorn:gunicorn
 /usr/bin/pebble:pebble
 /usr/bin/testssl:testssl.sh
