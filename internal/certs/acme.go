@@ -30,8 +30,8 @@ import (
 const (
 	// demandWait is how long a handshake waits for a certificate that is being
 	// obtained, which takes some seconds; afterwards it fails, and the next finds
-	// it there. Shorter than the edge's patience with a handshake.
-	demandWait = 20 * time.Second
+	// it there. Shorter than the edge's patience with a handshake, 10 s.
+	demandWait = 8 * time.Second
 
 	// obtainTime bounds obtaining one certificate, with the hook's work.
 	obtainTime = 10 * time.Minute
