@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 
 	"holdfast/internal/app"
@@ -143,9 +144,8 @@ func about(op app.Operation) string {
 }
 
 func (c *console) acts() []act {
-	return []act{
-		{name: "close-sockets", ask: c.askClose, do: c.closeSockets},
-	}
+	all := []act{{name: "close-sockets", ask: c.askClose, do: c.closeSockets}}
+	return slices.Concat(all, c.serviceActs(), c.tokenActs())
 }
 
 func (c *console) askClose(v *visit) (question, error) {

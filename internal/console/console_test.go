@@ -112,3 +112,67 @@ func TestTheStoryOfASocketThatEnded(t *testing.T) {
 		t.Errorf("a socket that never was: %d", status)
 	}
 }
+
+func TestEveryPageShowsWhatRuns(t *testing.T) {
+	w := newWorld(t)
+	w.signIn(w.token)
+	k := w.deploy("v1", 2)
+	eventually(t, "two instances run", func() bool { return len(w.control.Instances()) == 2 })
+	id := w.control.Instances()[0].ID
+	w.request(k, 500)
+	for path, texts := range map[string][]string{
+		"":                      {"shop/", "v1", id},
+		"services/shop/default": {"v1", id, "deploy", "under way"},
+		"instances/" + id:       {id, "starting", "shop/default/v1"},
+		"timeline":              {id, "deploy", "starting"},
+		"timeline?q=nowhere":    {"Nothing matches"},
+		"logs":                  {"No line matches"},
+		"logs?level=error":      {"No line matches"},
+		"settings":              {"None besides the server", "Everybody"},
+	} {
+		status, page := w.get(path)
+		if status != http.StatusOK {
+			t.Errorf("%q: %d", path, status)
+		}
+		has(t, page, texts...)
+	}
+	for path, want := range map[string]int{
+		"services/shop/nowhere": 404, "instances/nothing": 404, "timeline?until=yesterday": 400, "logs?level=loud": 400, "logs?since=x": 400,
+	} {
+		if status, _ := w.get(path); status != want {
+			t.Errorf("%q: %d, want %d", path, status, want)
+		}
+	}
+}
+
+// What is asked for is asked about first, and then is an operation of control.
+func TestAnActIsAskedAboutAndThenDone(t *testing.T) {
+	w := newWorld(t)
+	w.signIn(w.token)
+	w.deploy("v1", 1)
+	eventually(t, "an instance runs", func() bool { return len(w.control.Instances()) == 1 })
+	form := url.Values{"instance": {w.control.Instances()[0].ID}, "from": {"/console/"}}
+	operations := func() int { return len(w.store.Wishes().Operations) }
+	before := operations()
+	if _, page := w.post("do/restart-instance", form, nil); operations() != before {
+		t.Error("it was done without a question")
+	} else {
+		has(t, page, `name="sure"`, "A successor is ready before it drains.")
+	}
+	form.Set("sure", "yes")
+	if status, page := w.post("do/restart-instance", form, nil); status != http.StatusOK || operations() != before+1 {
+		t.Errorf("%d, %d operations", status, operations())
+	} else {
+		has(t, page, "restart "+form.Get("instance")+":")
+	}
+	traffic := url.Values{"app": {"shop"}, "service": {"default"}, "sure": {"yes"}}
+	for share, want := range map[string]int{"": 400, "x": 400, "-1": 400, "NaN": 400, "1e999": 400} {
+		traffic.Set("share:v1", share)
+		if status, _ := w.post("do/traffic", traffic, nil); status != want {
+			t.Errorf("a share of %q: %d, want %d", share, status, want)
+		}
+	}
+	if status, _ := w.post("do/remove-token", url.Values{"name": {"nobody"}, "sure": {"yes"}}, nil); status != http.StatusNotFound {
+		t.Errorf("a token that is not there: %d", status)
+	}
+}

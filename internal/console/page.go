@@ -144,5 +144,10 @@ func (c *console) pages() []page {
 		{path: "{$}", name: "overview", nav: "overview", title: named("Overview"), look: c.overview, every: 1},
 		{path: "sockets", name: "sockets", nav: "sockets", title: named("Sockets"), look: c.sockets, every: 2},
 		{path: "sockets/{id}", name: "socket", nav: "sockets", title: func(v *visit) string { return "Socket " + v.r.PathValue("id") }, look: c.socket, every: 1},
+		{path: "services/{app}/{service}", name: "service", nav: "overview", title: func(v *visit) string { return serviceOf(v).String() }, look: c.service, every: 1},
+		{path: "instances/{id}", name: "instance", nav: "overview", title: func(v *visit) string { return v.r.PathValue("id") }, look: c.instance, every: 2},
+		{path: "timeline", name: "timeline", nav: "timeline", title: named("Timeline"), look: c.timeline, every: 1},
+		{path: "logs", name: "logs", nav: "logs", title: named("Logs"), look: c.logs, every: 2},
+		{path: "settings", name: "settings", nav: "settings", title: named("Settings"), look: c.settings, every: 5},
 	}
 }

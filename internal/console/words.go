@@ -36,6 +36,9 @@ var words = template.FuncMap{
 	"compact":  compact,
 	"segments": segments,
 	"item":     itemOf,
+	"moment":   moment,
+	"whole":    func(share float64) int { return int(math.Round(share * 100)) },
+	"hundred":  func(share float64) string { return strconv.FormatFloat(math.Round(share*10000)/100, 'f', -1, 64) },
 }
 
 // item is an entry of the navigation.

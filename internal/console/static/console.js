@@ -46,7 +46,7 @@ function drawAll() {
 
 // ask shows a question that a form leads to without leaving the page.
 async function ask(form, button) {
-  const answer = await fetch(form.action, { method: "POST", body: new URLSearchParams(new FormData(form, button)) });
+  const answer = await fetch(button?.hasAttribute("formaction") ? button.formAction : form.action, { method: "POST", body: new URLSearchParams(new FormData(form, button)) });
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
   const dialog = document.createElement("dialog");
   const card = page.querySelector("#ask") ?? page.querySelector(".card");
@@ -70,6 +70,15 @@ document.addEventListener("submit", (event) => {
   if (!event.target.matches("[data-ask]")) return;
   event.preventDefault();
   ask(event.target, event.submitter);
+});
+
+// A share is dragged or typed.
+document.addEventListener("input", (event) => {
+  const slider = event.target.dataset.for ? event.target : document.querySelector(`[data-for="${CSS.escape(event.target.id)}"]`);
+  if (!slider) return;
+  const number = document.getElementById(slider.dataset.for);
+  if (event.target === slider) number.value = slider.value;
+  else slider.value = number.value;
 });
 
 document.querySelector(".theme")?.addEventListener("click", () => {
