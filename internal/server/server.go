@@ -188,14 +188,14 @@ func New(cfg Config) (_ *Server, err error) {
 		Maintenance: cfg.Maintenance,
 		Tail:        s.tail,
 		Events:      s.event,
-		Operations:  s.journal.ToldOperation,
+		Operations:  s.told,
 		Log:         cfg.Log.With("room", "control"),
 	}
 	if s.builder != nil {
 		settings.Builder = s.builder
 	}
 	if s.keep != nil {
-		settings.Restarts, settings.Operations = cfg.Again != nil, s.told
+		settings.Restarts = cfg.Again != nil
 	}
 	if s.bus, err = openBus(cfg.Data, cfg.Redis, secret, cfg.Log.With("room", "bus")); err != nil {
 		return nil, err
@@ -296,10 +296,11 @@ func (s *Server) Run(ctx, hurry context.Context) error {
 // as a drill wants it. Instances go on.
 var ErrAgain = errors.New("this Holdfast is to start again")
 
-// told hears of operations. One that was begun before us has had its restart: this
-// is it.
+// told hears of operations, and has them remembered. An edge-restart that was
+// begun before us has had its restart: this is it.
 func (s *Server) told(op app.Operation) {
-	if op.Drill == nil || op.Drill.Fault != app.EdgeRestart || op.Stage != app.StageDrilling || op.Asked.Before(s.started) {
+	s.journal.ToldOperation(op)
+	if s.keep == nil || op.Drill == nil || op.Drill.Fault != app.EdgeRestart || op.Stage != app.StageDrilling || op.Asked.Before(s.started) {
 		return
 	}
 	select {

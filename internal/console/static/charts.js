@@ -24,7 +24,7 @@ export function draw(element, chart) {
       legend: { live: true, markers: { width: 0, fill: (u, i) => u.series[i].stroke() } },
       scales: { rate: { range: most(1) }, sockets: { range: most(4) } },
       axes: [
-        { ...axis, space: 70, values: [[600, "{HH}:{mm}"], [60, "{HH}:{mm}"], [1, "{HH}:{mm}:{ss}"]] },
+        { ...axis, space: 70, size: 26, values: [[600, "{HH}:{mm}"], [60, "{HH}:{mm}"], [1, "{HH}:{mm}:{ss}"]] },
         { ...axis, scale: "rate", size: 38, space: 36 },
         { ...axis, scale: "sockets", side: 1, grid: { show: false }, size: 42, space: 36 },
       ],

@@ -1,0 +1,163 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/chromedp/chromedp"
+	"github.com/coder/websocket"
+)
+
+var (
+	consoleLink = regexp.MustCompile(`http://127\.0\.0\.1:\d+/console/enter\?code=\S+`)
+	liveState   = `document.querySelector(".live").dataset.state`
+)
+
+// text is what an element of a page says, "" while it is not there.
+func text(selector string) string {
+	return fmt.Sprintf(`(document.querySelector(%q)?.textContent ?? "").replace(/\s+/g, " ").trim()`, selector)
+}
+
+// Somebody uses every page of the console before a real app with open sockets.
+// What the pages count is what this test does, and axe finds nothing that keeps
+// people from using them, in the light, in the dark and on a phone.
+func TestTheConsole(t *testing.T) {
+	t.Parallel()
+	axe, err := os.ReadFile(filepath.Join(npmDir(t, "axe"), "node_modules", "axe-core", "axe.min.js"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := browser(t)
+	h := start(t, "../examples/echo", "--instances=2")
+	link := h.await(consoleLink)
+	base := link[:strings.Index(link, "/enter")]
+	page := tab(t, b, link)
+	says := func(selector, want string) {
+		t.Helper()
+		eventually(t, selector+" says "+want, func() bool { return strings.Contains(eval(t, page, text(selector)), want) })
+	}
+	open := func(path string) {
+		t.Helper()
+		run(t, page, chromedp.Navigate(base+path))
+		eventually(t, path+" is live", func() bool { return eval(t, page, liveState) == "on" })
+	}
+	// fit is the page at three widths and in both themes, without anything that
+	// keeps people from using it.
+	fit := func(name string) {
+		t.Helper()
+		for _, phone := range []bool{true, false} {
+			width, height := int64(1280), int64(860)
+			if phone {
+				width, height = 390, 844
+			}
+			run(t, page, chromedp.EmulateViewport(width, height))
+			for _, theme := range []string{"dark", "light"} {
+				eval(t, page, fmt.Sprintf(`(document.documentElement.dataset.theme = %q, dispatchEvent(new Event("theme")), "")`, theme))
+				if over, _ := strconv.Atoi(eval(t, page, `document.documentElement.scrollWidth - innerWidth`)); over > 0 {
+					t.Errorf("%s is %d pixels wider than a window of %d", name, over, width)
+				}
+				eval(t, page, string(axe)+`; window.found = ""; axe.run(document).then(r => { window.found = "done " + r.violations.filter(v => v.impact === "serious" || v.impact === "critical").map(v => v.id + ": " + v.nodes[0].html).join("; ") }); ""`)
+				eventually(t, "axe has looked", func() bool { return eval(t, page, `window.found`) != "" })
+				if found := strings.TrimPrefix(eval(t, page, `window.found`), "done "); found != "" {
+					t.Errorf("%s, %s, %d pixels wide: %s", name, theme, width, found)
+				}
+				switch {
+				case phone && theme == "light":
+					picture(t, page, "console-"+name+"-phone.png")
+				case !phone && theme == "light":
+					picture(t, page, "console-"+name+".png")
+				case !phone:
+					picture(t, page, "console-"+name+"-dark.png")
+				}
+			}
+		}
+	}
+
+	// Seven sockets, of which each sends three messages.
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	const sockets, messages = 7, 3
+	ended := make(chan error, sockets)
+	for range sockets {
+		conn, _, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(h.url, "http")+"/ws", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.CloseNow()
+		for range messages {
+			write(t, ctx, conn, "hello")
+		}
+		go func() { // ends with the socket
+			for {
+				if _, _, err := conn.Read(ctx); err != nil {
+					ended <- err
+					return
+				}
+			}
+		}()
+	}
+	h.get("/")
+	says("#total-sockets", strconv.Itoa(sockets))
+	fit("overview")
+
+	open("/sockets")
+	says("#matching", strconv.Itoa(sockets))
+	if rows := eval(t, page, `document.querySelectorAll("tbody tr").length`); rows != strconv.Itoa(sockets) {
+		t.Errorf("the table has %s rows", rows)
+	}
+	fit("sockets")
+	open("/sockets?q=nobody")
+	says("#matching", "0")
+
+	// One is closed by hand, and hears the code and the reason that were typed.
+	open("/sockets?sort=age")
+	run(t, page, chromedp.Click(`tbody tr a`))
+	says("#from-client", fmt.Sprintf("%d messages, ", messages))
+	run(t, page, chromedp.Click(`form[data-ask] button`), chromedp.WaitVisible(`dialog #f-code`))
+	run(t, page, chromedp.SetValue(`#f-code`, "4000"), chromedp.SetValue(`#f-reason`, "seen enough"), chromedp.Click(`dialog button.danger`))
+	if err := <-ended; websocket.CloseStatus(err) != 4000 || !strings.Contains(err.Error(), "seen enough") {
+		t.Errorf("the client heard %v", err)
+	}
+	says(".story", "Close code 4000, reason \"seen enough\"")
+	says(".story", "Ended by Holdfast requested")
+	fit("socket")
+
+	// An instance is restarted: what that did to its sockets is told.
+	open("/")
+	says("#total-sockets", strconv.Itoa(sockets-1))
+	run(t, page, chromedp.Click(`.cells .cell`))
+	says("#instance-sockets", "")
+	eventually(t, "the instance has sockets", func() bool { return eval(t, page, text("#instance-sockets")) != "" })
+	moved := eval(t, page, text("#instance-sockets"))
+	fit("instance")
+	run(t, page, chromedp.Click(`form[data-ask] button`), chromedp.WaitVisible(`dialog .primary, dialog .danger`))
+	run(t, page, chromedp.Click(`dialog .buttons button`))
+	says("main", "restart")
+	open("/services/echo/default")
+	says(".report .moved", moved+" on 1 instance")
+	says(".report .ends", "requested "+moved)
+	says(".report .lost", "0 of ")
+	fit("service")
+
+	open("/timeline")
+	for _, what := range []string{"deploy done", "restart done", "draining", "requested"} {
+		says(".timeline", what)
+	}
+	fit("timeline")
+	open("/timeline?kind=socket&q=seen+enough")
+	says(".timeline", "requested")
+	open("/logs?q=seen&requests=on")
+	says("main", "No line matches") // a reason is in the record, and people are shown its story
+	open("/logs")
+	says(".lines", "GET / from")
+	fit("logs")
+	open("/settings")
+	says("main", "Sockets at most")
+	fit("settings")
+}
