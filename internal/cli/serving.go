@@ -127,6 +127,8 @@ func newServer(c config.Config, open listeners, log *slog.Logger, again func() e
 		Nearest:       c.NearestRuntime,
 		BuildsMax:     c.BuildsMax,
 		SourcesMax:    c.SourcesMax,
+		LogsMax:       c.LogsMax,
+		LogsAge:       c.LogsAge,
 		StopWithin:    c.StopWithin,
 		Again:         again,
 	})

@@ -41,6 +41,8 @@ type Config struct {
 	Redis          string // URL of a Redis that apps with holdfast.bus are led to; "" is the bus in the box
 	BuildsMax      int64  // bytes of disk for builds
 	SourcesMax     int64  // bytes of disk for uploaded sources
+	LogsMax        int64  // bytes of disk for logs of instances and requests
+	LogsAge        time.Duration
 	LogLevel       slog.Level
 	LogFormat      string // FormatText or FormatJSON
 	Limits         Limits // of strangers

@@ -64,7 +64,7 @@ func TestDefaults(t *testing.T) {
 	want := config.Config{
 		Data: filepath.Join(here, "holdfast-data"), Listen: []string{"127.0.0.1:8080"}, Admin: []string{"127.0.0.1:8079"},
 		Domains: []string{"localhost"}, Region: "local", StopWithin: 45 * time.Second,
-		BuildsMax: 5e9, SourcesMax: 2e9, LogLevel: slog.LevelInfo, LogFormat: "text",
+		BuildsMax: 5e9, SourcesMax: 2e9, LogsMax: 2e9, LogsAge: 720 * time.Hour, LogLevel: slog.LevelInfo, LogFormat: "text",
 		Limits: config.Limits{
 			HeaderBytes: 15 << 10, HeaderTime: 30 * time.Second, BodyBytes: 32 << 20, IdleTime: 10 * time.Minute, StallTime: time.Minute,
 			Conns: 10_000, ConnsPerClient: 1_000, ConnRequests: 10_000, AppOpen: 50_000, Handshakes: 500, Streams: 250, Resets: 200, Control: 500,

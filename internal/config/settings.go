@@ -189,6 +189,16 @@ func general() []Setting {
 			set:     size(func(c *Config) *int64 { return &c.SourcesMax }),
 		},
 		{
+			Name: "logs-max", Takes: "SIZE", Default: "2GB",
+			Meaning: "Disk for logs of instances and requests. Those of instances that are gone go first, the oldest before the others; each that is being written keeps its last 50 MiB. 100MB or more.",
+			set:     size(func(c *Config) *int64 { return &c.LogsMax }),
+		},
+		{
+			Name: "logs-age", Takes: "DURATION", Default: "720h",
+			Meaning: "Logs of instances and requests are removed when they were written longer ago. 1h to 87600h.",
+			set:     within(func(c *Config) *time.Duration { return &c.LogsAge }, time.Hour, 87600*time.Hour),
+		},
+		{
 			Name: "log-level", Takes: "LEVEL", Default: "info",
 			Meaning: "The least that the server's own log shows: debug, info, warn or error.",
 			set:     level,

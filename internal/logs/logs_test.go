@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -219,7 +220,7 @@ func TestPruneKeepsTheLatestAndTheBusy(t *testing.T) {
 		}
 	}
 	busy := func(name string) bool { return name == "a" || name == "requests" }
-	if err := Prune(dir, 2, busy); err != nil {
+	if err := Prune(dir, Keep{Logs: 2}, base, busy); err != nil {
 		t.Fatal(err)
 	}
 	left, _ := filepath.Glob(filepath.Join(dir, "*"))
@@ -229,7 +230,84 @@ func TestPruneKeepsTheLatestAndTheBusy(t *testing.T) {
 	if got, want := strings.Join(left, " "), "a.log c.log d.log notes.txt requests.log"; got != want {
 		t.Errorf("left %s, want %s", got, want)
 	}
-	if err := Prune(filepath.Join(dir, "absent"), 2, busy); err != nil {
+	if err := Prune(filepath.Join(dir, "absent"), Keep{}, base, busy); err != nil {
 		t.Errorf("Prune of no directory: %v", err)
+	}
+}
+
+func TestPruneKeepsWithinBytesAndDays(t *testing.T) {
+	now := time.Date(2026, 11, 27, 12, 0, 0, 0, time.UTC)
+	const day = 24 * time.Hour
+	for _, c := range []struct {
+		rule string
+		keep Keep
+		want string
+	}{
+		{"no bounds: all stay", Keep{Logs: 9}, "busy.log busy.log.1 new.log new.log.1 old.log requests.log"},
+		{"too many bytes: the oldest goes, with what was rotated away from it", Keep{Logs: 9, Bytes: 500}, "busy.log busy.log.1 new.log new.log.1 requests.log"},
+		{"what is being written stays however much it is", Keep{Logs: 9, Bytes: 1}, "busy.log busy.log.1 requests.log"},
+		{"too old: gone, also what was rotated away from a busy one", Keep{Logs: 9, Age: 3 * day}, "busy.log new.log new.log.1 requests.log"},
+	} {
+		dir := t.TempDir()
+		for name, age := range map[string]time.Duration{
+			"busy.log": 9 * day, "busy.log.1": 10 * day, "requests.log": 0, "new.log": day, "new.log.1": 4 * day, "old.log": 5 * day,
+		} {
+			path := filepath.Join(dir, name)
+			if err := os.WriteFile(path, make([]byte, 100), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Chtimes(path, now.Add(-age), now.Add(-age)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := Prune(dir, c.keep, now, func(name string) bool { return name == "busy" || name == "requests" }); err != nil {
+			t.Fatal(err)
+		}
+		left, _ := filepath.Glob(filepath.Join(dir, "*"))
+		for i, path := range left {
+			left[i] = filepath.Base(path)
+		}
+		if got := strings.Join(left, " "); got != c.want {
+			t.Errorf("%s: left %s, want %s", c.rule, got, c.want)
+		}
+	}
+}
+
+// Many write while files are rotated, and every line is there, once, in the order
+// in which its writer wrote it.
+func TestRotationUnderLoadLosesNoLine(t *testing.T) {
+	const writers, each = 8, 2000
+	path := filepath.Join(t.TempDir(), "busy.log")
+	f, err := Create(path, Limit{Bytes: 8 << 10, Files: 200})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	for w := range writers {
+		all.Go(func() {
+			out := f.Stream(Out)
+			for n := range each {
+				fmt.Fprintf(out, "writer %d line %d\n", w, n)
+			}
+		})
+	}
+	all.Wait()
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if files, _ := filepath.Glob(path + ".*"); len(files) < 20 {
+		t.Errorf("it was rotated %d times, which is no load", len(files))
+	}
+	lines, err := Tail(path, writers*each+1)
+	if err != nil || len(lines) != writers*each {
+		t.Fatalf("%d lines, %v; want %d", len(lines), err, writers*each)
+	}
+	next := [writers]int{}
+	for _, l := range lines {
+		var w, n int
+		if _, err := fmt.Sscanf(l.Text, "writer %d line %d", &w, &n); err != nil || next[w] != n {
+			t.Fatalf("%q, where line %d of its writer comes next", l.Text, next[w])
+		}
+		next[w]++
 	}
 }

@@ -270,7 +270,7 @@ func TestALogThatRestedIsTakenUpWhereItWasLeft(t *testing.T) {
 func TestPruneTakesTheOwnersNoteWithTheLog(t *testing.T) {
 	dir := t.TempDir()
 	writeLog(t, dir, "a", chat1, Limit{}, Line{at(1), Out, "1"})
-	if err := Prune(dir, 0, func(string) bool { return false }); err != nil {
+	if err := Prune(dir, Keep{}, time.Now(), func(string) bool { return false }); err != nil {
 		t.Fatal(err)
 	}
 	if left, _ := os.ReadDir(dir); len(left) != 0 {

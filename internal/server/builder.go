@@ -240,6 +240,6 @@ func (b *builder) collect(w store.Wishes, running []string) error {
 	return errors.Join(
 		b.builds.Collect(artifacts...),
 		b.sources.Collect(sources, b.sourcesMax),
-		logs.Prune(b.dir, opLogsKept, func(op string) bool { _, ok := w.Operations[op]; return ok }),
+		logs.Prune(b.dir, logs.Keep{Logs: opLogsKept}, time.Now(), func(op string) bool { _, ok := w.Operations[op]; return ok }),
 	)
 }

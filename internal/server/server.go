@@ -85,6 +85,8 @@ type Config struct {
 	Nearest       bool           // build with the nearest runtime version that the machine has
 	BuildsMax     int64          // bytes of disk for builds that nothing needs now
 	SourcesMax    int64          // bytes of disk for sources that nothing needs now
+	LogsMax       int64          // bytes of disk for logs; the oldest of instances that are gone go first. 0: no bound but their number
+	LogsAge       time.Duration  // what was written longer ago is removed; 0: nothing is for its age
 	StopWithin    time.Duration  // bounds the end of Run; 0 means stopTime
 
 	// Again prepares whoever calls Run to start this program again when it returns
@@ -412,7 +414,8 @@ func (s *Server) pruneLogs() {
 	for _, i := range s.control.Instances() {
 		busy[i.ID] = true
 	}
-	if err := logs.Prune(s.LogDir(), logsKept, func(name string) bool { return busy[name] }); err != nil {
+	keep := logs.Keep{Logs: logsKept, Bytes: s.cfg.LogsMax, Age: s.cfg.LogsAge}
+	if err := logs.Prune(s.LogDir(), keep, time.Now(), func(name string) bool { return busy[name] }); err != nil {
 		s.cfg.Log.Warn("prune logs", "err", err)
 	}
 }
