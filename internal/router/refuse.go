@@ -29,7 +29,7 @@ h1{font-size:1.4rem;margin:0 0 .5rem}p{margin:.5rem 0}small{opacity:.65}
 `))
 
 // Why a request gets no answer of the app's, or not all of it, besides
-// app.ShuttingDown.
+// shutting-down.
 const (
 	UnknownHost    app.Cause = "unknown-host"     // no application answers to the host name
 	UseTLS         app.Cause = "use-tls"          // the client was led to HTTPS

@@ -147,8 +147,8 @@ func TestCloseCodes(t *testing.T) {
 		app.Crashed: 1012, app.Requested: 1012, app.Rebalanced: 1012,
 		app.ShuttingDown: 1001, app.Deadline: 1001, app.Lost: 1011,
 	} {
-		if got := closeCode(cause); got != want {
-			t.Errorf("closeCode(%s) = %d, want %d", cause, got, want)
+		if got := CloseCode(cause); got != want {
+			t.Errorf("CloseCode(%s) = %d, want %d", cause, got, want)
 		}
 	}
 	long := make([]byte, 200)

@@ -18,10 +18,10 @@ const (
 	codeServiceRestart = 1012
 )
 
-// closeCode is the one list of what Holdfast says when it ends a socket. The
+// CloseCode is the one list of what Holdfast says when it ends a socket. The
 // reason that goes with the code is the cause itself, unless an operator gave
 // other words.
-func closeCode(cause app.Cause) int {
+func CloseCode(cause app.Cause) int {
 	switch cause {
 	case app.ShuttingDown:
 		return codeGoingAway

@@ -105,8 +105,8 @@ type parting struct {
 	reason string
 }
 
-// because is the parting for a cause, in the words of closeCode's list.
-func because(cause app.Cause) parting { return parting{cause, closeCode(cause), string(cause)} }
+// because is the parting for a cause, in the words of CloseCode's list.
+func because(cause app.Cause) parting { return parting{cause, CloseCode(cause), string(cause)} }
 
 // story is how a socket ends, from when that is known.
 type story struct {
