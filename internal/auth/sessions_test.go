@@ -92,8 +92,10 @@ func TestACodeOpensOneSessionWithinAMinute(t *testing.T) {
 		if enter(late) || enter("") || enter("holdfast_guess") {
 			t.Error("what is no code, or an old one, was good")
 		}
-		if !enter(often) || !enter(often) {
-			t.Error("the code of the machine's own person is not good twice")
+		for range 2 {
+			if !enter(often) {
+				t.Error("the code of the machine's own person is not good twice")
+			}
 		}
 		time.Sleep(sessionLife + time.Second)
 		if _, ok := b.Who(b.request("GET")); ok {

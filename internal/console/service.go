@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"math"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -176,9 +175,4 @@ func (c *console) serviceActs() []act {
 			},
 		},
 	}
-}
-
-// link is the page of a service.
-func link(k app.ServiceKey) string {
-	return Prefix + "services/" + url.PathEscape(k.App) + "/" + url.PathEscape(k.Service)
 }
