@@ -62,7 +62,10 @@ func TestTheConsole(t *testing.T) {
 				if over, _ := strconv.Atoi(eval(t, page, `document.documentElement.scrollWidth - innerWidth`)); over > 0 {
 					t.Errorf("%s is %d pixels wider than a window of %d", name, over, width)
 				}
-				eval(t, page, string(axe)+`; window.found = ""; axe.run(document).then(r => { window.found = "done " + r.violations.filter(v => v.impact === "serious" || v.impact === "critical").map(v => v.id + ": " + v.nodes[0].html).join("; ") }); ""`)
+				eval(t, page, `(() => {`+string(axe)+`
+					window.found = "";
+					axe.run(document).then((r) => { window.found = "done " + r.violations.filter((v) => v.impact === "serious" || v.impact === "critical").map((v) => v.id + ": " + v.nodes[0].html).join("; "); });
+				})()`)
 				eventually(t, "axe has looked", func() bool { return eval(t, page, `window.found`) != "" })
 				if found := strings.TrimPrefix(eval(t, page, `window.found`), "done "); found != "" {
 					t.Errorf("%s, %s, %d pixels wide: %s", name, theme, width, found)
@@ -152,8 +155,9 @@ func TestTheConsole(t *testing.T) {
 	fit("timeline")
 	open("/timeline?kind=socket&q=seen+enough")
 	says(".timeline", "requested")
-	open("/logs?q=seen&requests=on")
-	says("main", "No line matches") // a reason is in the record, and people are shown its story
+	open("/logs?q=seen+enough&requests=on")
+	says(".lines", "code 4000")
+	says(".lines", "its story")
 	open("/logs")
 	says(".lines", "GET / from")
 	fit("logs")
