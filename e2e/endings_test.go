@@ -2,11 +2,13 @@ package e2e
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 )
 
 // Every way in which a socket can end is provoked, and each of those who tell of
-// it says the same: the Close frame, the log and the numbers.
+// it says the same: the Close frame, the log, the numbers, the timeline and the
+// socket's page in the console.
 func TestEverySocketTellsWhyItEnded(t *testing.T) {
 	t.Parallel()
 	h := newHospice(t)
@@ -104,7 +106,7 @@ func (h *hospice) expect(t *testing.T, e ending) {
 		// Any of the crowd may be the one that moves.
 		defer h.expectNumbers(t, e, service, h.count(e, service))
 		e.provoke(h, nil)
-		h.logged(t, e, "/ws/crowd", reason)
+		h.shown(t, e, h.logged(t, e, "/ws/crowd", reason))
 		return
 	}
 	h.ready(service, 1)
@@ -124,14 +126,15 @@ func (h *hospice) expect(t *testing.T, e ending) {
 			t.Errorf("the Close frame says %d %q, %v; want %d %q", code, why, err, e.code, reason)
 		}
 	}
-	h.logged(t, e, "/ws/"+e.name, reason)
+	id := h.logged(t, e, "/ws/"+e.name, reason)
 	if !e.last {
+		h.shown(t, e, id)
 		h.expectNumbers(t, e, service, before)
 	}
 }
 
-// logged reads the socket's line, found by its path.
-func (h *hospice) logged(t *testing.T, e ending, path, reason string) {
+// logged reads the socket's line, found by its path, and returns the socket's id.
+func (h *hospice) logged(t *testing.T, e ending, path, reason string) (id string) {
 	t.Helper()
 	var line map[string]any
 	eventually(t, "a line about the socket of "+path, func() bool {
@@ -145,6 +148,21 @@ func (h *hospice) logged(t *testing.T, e ending, path, reason string) {
 	if line["by"] != e.by || line["cause"] != e.cause || line["code"] != float64(e.code) || line["reason"] != reason {
 		t.Errorf("the log says by %v, %v, %v %q; want by %s, %s, %d %q", line["by"], line["cause"], line["code"], line["reason"], e.by, e.cause, e.code, reason)
 	}
+	id, _ = line["id"].(string)
+	return id
+}
+
+// shown reads what a person sees of the socket in the console.
+func (h *hospice) shown(t *testing.T, e ending, id string) {
+	t.Helper()
+	eventually(t, "the socket's page says that it ended by "+e.by+": "+e.cause, func() bool {
+		page := h.page("sockets/" + id)
+		return strings.Contains(page, "ended: "+e.cause+"<") && strings.Contains(page, "<dd>"+e.by+"</dd>") &&
+			strings.Contains(page, fmt.Sprintf("<dd>%d", e.code))
+	})
+	eventually(t, "the timeline tells of the socket", func() bool {
+		return strings.Contains(h.page("timeline?kind=socket&cause="+e.cause), id)
+	})
 }
 
 func (h *hospice) expectNumbers(t *testing.T, e ending, service string, before float64) {

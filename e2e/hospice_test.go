@@ -9,6 +9,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/cookiejar"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -31,6 +33,7 @@ type hospice struct {
 	token  string
 
 	deploys int
+	browser *http.Client // signed in to the console
 }
 
 func newHospice(t *testing.T) *hospice {
@@ -67,6 +70,26 @@ func newHospice(t *testing.T) *hospice {
 		t.Fatal(err)
 	}
 	h.front = strings.TrimPrefix(front, "http://")
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.browser = &http.Client{Jar: jar, Timeout: patience}
+	form, err := http.NewRequest("POST", h.admin+"/console/sign-in", strings.NewReader(url.Values{"token": {h.token}}.Encode()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	form.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	form.Header.Set("Origin", h.admin)
+	form.Header.Set("Sec-Fetch-Site", "same-origin")
+	res, err := h.browser.Do(form)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		t.Fatalf("sign in to the console: %s", res.Status)
+	}
 	return h
 }
 
@@ -123,6 +146,21 @@ func (h *hospice) tell(method, url, body string) (int, []byte) {
 		h.t.Fatal(err)
 	}
 	return res.StatusCode, answer
+}
+
+// page is one of the console's.
+func (h *hospice) page(path string) string {
+	h.t.Helper()
+	res, err := h.browser.Get(h.admin + "/console/" + path)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return string(body)
 }
 
 // get asks the app; its answer may be none.
