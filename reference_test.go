@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"holdfast/internal/app"
+	"holdfast/internal/appyaml"
 	"holdfast/internal/metrics"
 	"holdfast/internal/tunnel"
 )
@@ -21,6 +22,7 @@ func TestReferenceIsWhatTheCodeSays(t *testing.T) {
 	for file, page := range map[string]string{
 		"docs/reference/metrics.md": metricsPage(),
 		"docs/reference/causes.md":  causesPage(t),
+		"docs/reference/keys.md":    keysPage(),
 	} {
 		if *update {
 			if err := os.WriteFile(file, []byte(page), 0o644); err != nil {
@@ -45,6 +47,16 @@ func metricsPage() string {
 		"| name | kind | labels | what |\n|---|---|---|---|\n")
 	for _, m := range metrics.Table() {
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", m.Name, m.Kind, strings.Join(m.Labels, ", "), m.Meaning)
+	}
+	return b.String()
+}
+
+func keysPage() string {
+	var b strings.Builder
+	b.WriteString("<!-- Written from internal/appyaml/keys.go; change it there, then: go test . -update -->\n\n# Settings of our own in app.yaml\n\n" +
+		"They travel in `beta_settings`, the one map that every App Engine client passes through.\n\n| key | default | what |\n|---|---|---|\n")
+	for _, k := range appyaml.Keys() {
+		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", k.Name, k.Default, k.Meaning)
 	}
 	return b.String()
 }
