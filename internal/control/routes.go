@@ -46,8 +46,12 @@ func (c *Controller) routesLocked(now time.Time) router.Routes {
 		return s
 	}
 	for k, s := range c.wishes.Services {
-		if len(s.Split.Shares) > 0 { // else nothing of it was ever served
-			service(k)
+		if len(s.Split.Shares) == 0 {
+			continue // nothing of it was ever served
+		}
+		pools := service(k).Pools
+		for v := range s.Split.Shares { // also of what was stopped with its share, and has gone
+			pools[v] = router.Pool{Stopped: !c.wishes.Versions[k.Version(v)].Serving}
 		}
 	}
 	for k, v := range c.versions {

@@ -253,9 +253,8 @@ func (x *exchange) seat(ctx context.Context) error {
 	}
 }
 
-// halted says, after choose, that there is nothing to wait for: the version is
-// stopped, and has no pool any more when its last instance has gone.
-func (x *exchange) halted() bool { return x.pool == nil || x.pool.stopped }
+// halted says, after choose, that there is nothing to wait for.
+func (x *exchange) halted() bool { return x.pool != nil && x.pool.stopped }
 
 // choose picks version and instance from x.table, and counts the request.
 func (x *exchange) choose() bool {
