@@ -68,7 +68,7 @@ type Version struct {
 	Affinity bool          // pin a client to the instance that first served it
 	Sticky   Sticky        // by what, where Affinity is on
 	Sockets  Sockets       // what its WebSockets may do
-	MaxBody  int64         // bytes of a request's body; 0 means what the server says
+	MaxBody  int64         `json:",omitempty"` // bytes of a request's body; 0 means what the server says
 	Drain    time.Duration // longest time connections are given to move away
 	MaxAge   time.Duration // maintenance: replace instances older than this; 0 means never
 
