@@ -138,9 +138,9 @@ What can be expected:
 
   ` + strings.ReplaceAll(drill.ExpectHelp, "\n", "\n  "),
 		Example: `  holdfast drill list
-  holdfast drill instance-crash chat --clients=50 --probe=ws:/ws --for=60s
+  holdfast drill instance-crash echo --clients=50 --probe=ws:/ws,echo --for=60s
   holdfast drill affinity-loss chat --probe=poll:/socket.io/,cookies=half --share=50%
-  holdfast drill all chat --probe=ws:/ws --expect=errors=0,reconnect=3s --report=drill.html`,
+  holdfast drill all echo --probe=ws:/ws,echo --expect=errors=0,reconnect=3s --report=drill.html`,
 		Args: exactly(2, `drill takes the name of a drill and a service; "holdfast drill list" names them`),
 		ValidArgsFunction: func(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
 			if len(args) == 0 {
