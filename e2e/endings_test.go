@@ -17,24 +17,18 @@ func TestEverySocketTellsWhyItEnded(t *testing.T) {
 	h.deploy("old", "  holdfast.max_age: 8s\n")
 	h.deploy("even", "  holdfast.rebalance: gentle\n")
 
-	// These take their time, and take it at once.
-	t.Run("slow", func(t *testing.T) {
-		for _, e := range []ending{
-			{name: "deadline", service: "hour", by: "holdfast", cause: "deadline", code: 1001},
-			{name: "aged", service: "old", by: "holdfast", cause: "aged", code: 1012},
-			{name: "rebalanced", service: "even", by: "holdfast", cause: "rebalanced", code: 1012, provoke: func(h *hospice, _ *caller) {
-				for range 9 { // one alone is even enough
-					h.open("even", "/ws/crowd")
-				}
-				h.ask("PATCH", "apps/ends/services/even/versions/"+h.version("even")+"/scaling", `{"instances": 2}`)
-			}},
-		} {
-			t.Run(e.name, func(t *testing.T) {
-				t.Parallel()
-				h.expect(t, e)
-			})
-		}
-	})
+	for _, e := range []ending{
+		{name: "deadline", service: "hour", by: "holdfast", cause: "deadline", code: 1001},
+		{name: "aged", service: "old", by: "holdfast", cause: "aged", code: 1012},
+		{name: "rebalanced", service: "even", by: "holdfast", cause: "rebalanced", code: 1012, provoke: func(h *hospice, _ *caller) {
+			for range 9 { // one alone is even enough
+				h.open("even", "/ws/crowd")
+			}
+			h.ask("PATCH", "apps/ends/services/even/versions/"+h.version("even")+"/scaling", `{"instances": 2}`)
+		}},
+	} {
+		t.Run(e.name, func(t *testing.T) { h.expect(t, e) })
+	}
 
 	h.ask("DELETE", "apps/ends/services/old", "")
 
@@ -155,9 +149,10 @@ func (h *hospice) logged(t *testing.T, e ending, path, reason string) (id string
 // shown reads what a person sees of the socket in the console.
 func (h *hospice) shown(t *testing.T, e ending, id string) {
 	t.Helper()
-	eventually(t, "the socket's page says that it ended by "+e.by+": "+e.cause, func() bool {
+	by := map[string]string{"holdfast": "Holdfast", "client": "the client", "instance": "the instance"}[e.by]
+	eventually(t, "the socket's page says that it ended by "+by+": "+e.cause, func() bool {
 		page := h.page("sockets/" + id)
-		return strings.Contains(page, "ended: "+e.cause+"<") && strings.Contains(page, "<dd>"+e.by+"</dd>") &&
+		return strings.Contains(page, "ended: "+e.cause+"<") && strings.Contains(page, "<dd>"+by+"</dd>") &&
 			strings.Contains(page, fmt.Sprintf("<dd>%d", e.code))
 	})
 	eventually(t, "the timeline tells of the socket", func() bool {
