@@ -26,7 +26,7 @@ import (
 // front is a router behind the edge, with its tunnels running.
 type front struct {
 	*Router
-	t       *testing.T
+	t       testing.TB
 	addr    string       // where it listens
 	url     string       // http://addr
 	client  *http.Client // speaks to it
@@ -53,12 +53,12 @@ func bothWays(t *testing.T, test func(t *testing.T, newFront func(*testing.T, Co
 	t.Run("net-http", func(t *testing.T) { test(t, behindNetHTTP) })
 }
 
-func openFront(t *testing.T, cfg Config, handler func(*Router) http.Handler) *front {
+func openFront(t testing.TB, cfg Config, handler func(*Router) http.Handler) *front {
 	t.Helper()
 	return openFrontAt(t, cfg, handler, func(l net.Listener) net.Listener { return l })
 }
 
-func openFrontAt(t *testing.T, cfg Config, handler func(*Router) http.Handler, over func(net.Listener) net.Listener) *front {
+func openFrontAt(t testing.TB, cfg Config, handler func(*Router) http.Handler, over func(net.Listener) net.Listener) *front {
 	t.Helper()
 	f := &front{t: t, client: plain, access: &records{}}
 	cfg.Access = slog.New(slog.NewJSONHandler(f.access, nil))
@@ -120,7 +120,7 @@ func (f *front) serve(p Pool, handlers ...http.HandlerFunc) []app.Instance {
 }
 
 // serving starts an app and returns its address.
-func serving(t *testing.T, h http.HandlerFunc) string {
+func serving(t testing.TB, h http.HandlerFunc) string {
 	s := httptest.NewServer(h)
 	t.Cleanup(func() {
 		s.CloseClientConnections()
