@@ -131,7 +131,7 @@ const nameMax = 256
 
 func (d *door) createApp(c *call) (any, error) {
 	var w wishApp
-	if _, err := c.body(&w); err != nil {
+	if err := c.body(&w); err != nil {
 		return nil, err
 	}
 	if !projects.MatchString(w.ID) {
@@ -150,13 +150,9 @@ func (d *door) patchApp(c *call) (any, error) {
 		return nil, err
 	}
 	var w wishApp
-	names, err := c.body(&w)
+	masks, err := c.patch(&w)
 	if err != nil {
 		return nil, err
-	}
-	masks := c.masks()
-	if len(masks) == 0 {
-		masks = slices.Sorted(maps.Keys(names))
 	}
 	if err := w.check(); err != nil {
 		return nil, err

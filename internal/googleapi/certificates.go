@@ -8,7 +8,6 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
-	"maps"
 	"math/big"
 	"slices"
 	"strings"
@@ -152,24 +151,12 @@ func checkDisplayName(name string) error {
 	return nil
 }
 
-// certificateView reads which view is asked for.
-func (c *call) certificateView() (full bool, err error) {
-	switch view := c.query.Get("view"); strings.ToUpper(view) {
-	case "", "BASIC_CERTIFICATE", "0":
-		return false, nil
-	case "FULL_CERTIFICATE", "1":
-		return true, nil
-	default:
-		return false, wrong("view", "%s: want BASIC_CERTIFICATE or FULL_CERTIFICATE", shown(view))
-	}
-}
-
 func (d *door) listCertificates(c *call) (any, error) {
 	a, err := d.application(c)
 	if err != nil {
 		return nil, err
 	}
-	full, err := c.certificateView()
+	full, err := c.view("BASIC_CERTIFICATE", "FULL_CERTIFICATE")
 	if err != nil {
 		return nil, err
 	}
@@ -206,7 +193,7 @@ func (d *door) getCertificate(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	full, err := c.certificateView()
+	full, err := c.view("BASIC_CERTIFICATE", "FULL_CERTIFICATE")
 	if err != nil {
 		return nil, err
 	}
@@ -219,7 +206,7 @@ func (d *door) createCertificate(c *call) (any, error) {
 		return nil, err
 	}
 	var w wireCertificate
-	if _, err := c.body(&w); err != nil {
+	if err := c.body(&w); err != nil {
 		return nil, err
 	}
 	if err := checkDisplayName(w.DisplayName); err != nil {
@@ -260,13 +247,9 @@ func (d *door) patchCertificate(c *call) (any, error) {
 		return nil, err
 	}
 	var w wireCertificate
-	names, err := c.body(&w)
+	masks, err := c.patch(&w)
 	if err != nil {
 		return nil, err
-	}
-	masks := c.masks()
-	if len(masks) == 0 {
-		masks = slices.Sorted(maps.Keys(names))
 	}
 	to := was
 	for _, m := range masks {

@@ -61,7 +61,7 @@ func (d *door) createVersion(c *call) (any, error) {
 		return nil, err
 	}
 	var w wishVersion
-	if _, err := c.body(&w); err != nil {
+	if err := c.body(&w); err != nil {
 		return nil, err
 	}
 	if err := w.check(); err != nil {

@@ -146,7 +146,7 @@ func (d *door) createMapping(c *call) (any, error) {
 		return nil, err
 	}
 	var w wireMapping
-	if _, err := c.body(&w); err != nil {
+	if err := c.body(&w); err != nil {
 		return nil, err
 	}
 	domain, err := d.domain(a.ID, w.ID)
@@ -174,13 +174,9 @@ func (d *door) patchMapping(c *call) (any, error) {
 		return nil, err
 	}
 	var w wireMapping
-	names, err := c.body(&w)
+	masks, err := c.patch(&w)
 	if err != nil {
 		return nil, err
-	}
-	masks := c.masks()
-	if len(masks) == 0 {
-		masks = slices.Sorted(maps.Keys(names))
 	}
 	change := false
 	for _, m := range masks {

@@ -195,10 +195,15 @@ func (c *call) text() ([]byte, error) {
 	return text, nil
 }
 
-// body reads the request's JSON into v, and returns the names of its first
-// level. What v does not know is for others to judge: the app.yaml that comes
-// with a version says more than Google's JSON does.
-func (c *call) body(v any) (names map[string]json.RawMessage, err error) {
+// body reads the request's JSON into v. What v does not know is for others to
+// judge: the app.yaml that comes with a version says more than Google's JSON does.
+func (c *call) body(v any) error {
+	_, err := c.object(v)
+	return err
+}
+
+// object is body, and returns the names of the JSON's first level.
+func (c *call) object(v any) (names map[string]json.RawMessage, err error) {
 	text, err := c.text()
 	if err != nil {
 		return nil, err

@@ -153,7 +153,7 @@ func (d *door) createRule(c *call) (any, error) {
 		return nil, err
 	}
 	var w wireIngress
-	if _, err := c.body(&w); err != nil {
+	if err := c.body(&w); err != nil {
 		return nil, err
 	}
 	if w.Priority < 1 || w.Priority >= app.FirewallDefault {
@@ -184,7 +184,8 @@ func (d *door) patchRule(c *call) (any, error) {
 		return nil, err
 	}
 	var w wireIngress
-	if _, err := c.body(&w); err != nil {
+	masks, err := c.patch(&w)
+	if err != nil {
 		return nil, err
 	}
 	rules := rulesOf(a)
@@ -193,7 +194,7 @@ func (d *door) patchRule(c *call) (any, error) {
 		return nil, missing(fmt.Sprintf("firewall rule %d", n))
 	}
 	to := ingressOf(rules[i])
-	for _, m := range c.masks() {
+	for _, m := range masks {
 		switch m {
 		case "action":
 			to.Action = w.Action

@@ -138,6 +138,7 @@ func TestRequestsOfGcloud(t *testing.T) {
 			{"GET", a + "/firewall/ingressRules?alt=json&matchingAddress=10.1.2.3&pageSize=100", "", 200, "ingressRules/0/action", "DENY"},
 			{"GET", a + "/firewall/ingressRules?alt=json&matchingAddress=192.0.2.1&pageSize=100", "", 200, "ingressRules/0/action", "ALLOW"},
 			{"PATCH", a + "/firewall/ingressRules/100?alt=json&updateMask=action%2CsourceRange", `{"action":"ALLOW","priority":100,"sourceRange":"2001:db8::/32"}`, 200, "description", "test"},
+			{"PATCH", a + "/firewall/ingressRules/100?alt=json", `{"description":"again"}`, 200, "description", "again"},
 			{"PATCH", a + "/firewall/ingressRules/2147483647?alt=json&updateMask=action", `{"action":"DENY"}`, 200, "action", "DENY"},
 			{"GET", a + "/firewall/ingressRules/2147483647?alt=json", "", 200, "action", "DENY"},
 			{"DELETE", a + "/firewall/ingressRules/2147483647?alt=json", "", 400, "error/code", 400.0},

@@ -126,7 +126,7 @@ func (d *door) debugInstance(c *call) (any, error) {
 		SSHKey string `json:"sshKey"`
 	}
 	if c.ContentLength != 0 {
-		if _, err := c.body(&w); err != nil {
+		if err := c.body(&w); err != nil {
 			return nil, err
 		}
 	}

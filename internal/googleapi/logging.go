@@ -100,7 +100,7 @@ func (d *door) listEntries(c *call) (any, error) {
 		PageSize      int      `json:"pageSize"`
 		PageToken     string   `json:"pageToken"`
 	}
-	if _, err := c.body(&w); err != nil {
+	if err := c.body(&w); err != nil {
 		return nil, err
 	}
 	if len(w.ResourceNames) != 1 || !strings.HasPrefix(w.ResourceNames[0], "projects/") {

@@ -3,6 +3,8 @@ package googleapi
 import (
 	"encoding/base64"
 	"encoding/json"
+	"maps"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -39,6 +41,31 @@ func page[T any](c *call, parameter string, most int, all []T, key func(T) strin
 		next = base64.RawURLEncoding.EncodeToString([]byte(key(all[to-1])))
 	}
 	return all[from:to], next, nil
+}
+
+// view reads which of two views is asked for, by their names; no word means basic.
+func (c *call) view(basic, full string) (all bool, err error) {
+	switch view := c.query.Get("view"); strings.ToUpper(view) {
+	case "", basic, "0":
+		return false, nil
+	case full, "1":
+		return true, nil
+	default:
+		return false, wrong("view", "%s: want %s or %s", shown(view), basic, full)
+	}
+}
+
+// patch reads the request's JSON into v, and returns what of it is to be changed:
+// what updateMask names, else whatever the JSON has at its first level.
+func (c *call) patch(v any) (masks []string, err error) {
+	names, err := c.object(v)
+	if err != nil {
+		return nil, err
+	}
+	if masks = c.masks(); len(masks) == 0 {
+		masks = slices.Sorted(maps.Keys(names))
+	}
+	return masks, nil
 }
 
 // masks reads updateMask: paths with commas in between, in either spelling. It

@@ -127,7 +127,7 @@ func (d *door) patchService(c *call) (any, error) {
 			Ingress string `json:"ingressTrafficAllowed"`
 		} `json:"networkSettings"`
 	}
-	if _, err := c.body(&w); err != nil {
+	if err := c.body(&w); err != nil {
 		return nil, err
 	}
 	masks := c.masks()

@@ -185,18 +185,6 @@ func (d *door) version(v app.Version, full bool) wireVersion {
 	return w
 }
 
-// view reads which view is asked for.
-func (c *call) view() (full bool, err error) {
-	switch view := c.query.Get("view"); strings.ToUpper(view) {
-	case "", "BASIC", "0":
-		return false, nil
-	case "FULL", "1":
-		return true, nil
-	default:
-		return false, wrong("view", "%s: want BASIC or FULL", shown(view))
-	}
-}
-
 func (c *call) key() app.Key {
 	return app.Key{App: c.path["app"], Service: c.path["service"], Version: c.path["version"]}
 }
@@ -214,7 +202,7 @@ func (d *door) theVersion(c *call) (app.Version, error) {
 }
 
 func (d *door) listVersions(c *call) (any, error) {
-	full, err := c.view()
+	full, err := c.view("BASIC", "FULL")
 	if err != nil {
 		return nil, err
 	}
@@ -244,7 +232,7 @@ func (d *door) listVersions(c *call) (any, error) {
 }
 
 func (d *door) getVersion(c *call) (any, error) {
-	full, err := c.view()
+	full, err := c.view("BASIC", "FULL")
 	if err != nil {
 		return nil, err
 	}
@@ -276,13 +264,9 @@ func (d *door) patchVersion(c *call) (any, error) {
 		Manual        *wireManual    `json:"manualScaling"`
 		Automatic     *wireAutomatic `json:"automaticScaling"`
 	}
-	names, err := c.body(&w)
+	masks, err := c.patch(&w)
 	if err != nil {
 		return nil, err
-	}
-	masks := c.masks()
-	if len(masks) == 0 {
-		masks = slices.Sorted(maps.Keys(names))
 	}
 	if slices.Contains(masks, "servingStatus") {
 		if len(masks) > 1 {
