@@ -27,6 +27,7 @@ type fleet struct {
 	front string // host:port where requests arrive
 	admin string
 	flags []string
+	plain string // another build of holdfast that serves; "": program
 	cmd   *exec.Cmd
 	out   *output
 	done  chan struct{} // closed when the process has ended
@@ -66,6 +67,9 @@ func freePort(t *testing.T) string {
 func (f *fleet) start() {
 	f.t.Helper()
 	f.cmd = command(f.data, append([]string{"serve", "--data=" + f.data, "--listen=" + f.front, "--admin=" + f.admin}, f.flags...)...)
+	if f.plain != "" {
+		f.cmd.Path = f.plain
+	}
 	f.cmd.Env = append(f.cmd.Env, "HOME="+f.home, "XDG_CONFIG_HOME="+f.home)
 	f.cmd.Stdout, f.cmd.Stderr = f.out, f.out
 	if err := f.cmd.Start(); err != nil {
