@@ -18,6 +18,7 @@ var rooms = map[string][]string{
 	"app":      nil,
 	"spelling": nil,
 	"tally":    nil,
+	"traces":   nil, // reads the router's records, which are words and numbers
 	"appyaml":  {"app", "spelling"},
 	"config":   {"app", "spelling"},
 	"logs":     {"app"},
@@ -31,8 +32,8 @@ var rooms = map[string][]string{
 	"source":   {"app"},
 	"build":    {"app", "logs", "source"},
 	"control":  {"app", "store", "driver", "probe", "router", "logs", "tally"},
-	"metrics":  {"app", "bus", "certs", "control", "router", "tally", "tunnel"},
-	"server":   {"admin", "app", "auth", "build", "bus", "certs", "console", "control", "driver/process", "edge", "googleapi", "journal", "logs", "metrics", "router", "source", "store", "tunnel"},
+	"metrics":  {"app", "bus", "certs", "control", "router", "tally", "traces", "tunnel"},
+	"server":   {"admin", "app", "auth", "build", "bus", "certs", "console", "control", "driver/process", "edge", "googleapi", "journal", "logs", "metrics", "router", "source", "store", "traces", "tunnel"},
 	"cli":      {"admin", "app", "appyaml", "auth", "build", "certs", "config", "console", "control", "drill", "driver/process", "edge", "logs", "server", "spelling", "store"},
 
 	"auth":  {"app"},
@@ -65,6 +66,7 @@ var outside = map[string][]string{
 	"drill":           {"github.com/coder/websocket"},
 	"build":           {"github.com/bmatcuk/doublestar/v4", "github.com/Masterminds/semver/v3"},
 	"metrics":         {"github.com/prometheus/client_golang"},
+	"traces":          {"go.opentelemetry.io/proto/otlp", "google.golang.org/protobuf"},
 	"certs/certstest": {"github.com/miekg/dns"}, // comes with certmagic
 	"driver/process":  {"github.com/containerd/cgroups/v3", "github.com/opencontainers/runtime-spec"},
 	"console":         {"github.com/coder/websocket"},

@@ -128,6 +128,9 @@ func newServer(c config.Config, open listeners, log *slog.Logger, again func() e
 		BuildsMax:     c.BuildsMax,
 		SourcesMax:    c.SourcesMax,
 		LogsMax:       c.LogsMax,
+		Print:         printing(c.LogStdout),
+		OTLP:          c.OTLP,
+		OTLPShare:     c.OTLPShare,
 		LogsAge:       c.LogsAge,
 		StopWithin:    c.StopWithin,
 		Again:         again,
@@ -140,6 +143,14 @@ func newServer(c config.Config, open listeners, log *slog.Logger, again func() e
 		return nil, &problem{what: fmt.Sprintf("%s: %v", shorten(c.Data), err), err: err}
 	}
 	return s, nil
+}
+
+// printing is whose lines go to standard output.
+func printing(what string) server.Print {
+	return server.Print{
+		Requests: what == config.StdoutRequests || what == config.StdoutAll,
+		Apps:     what == config.StdoutApps || what == config.StdoutAll,
+	}
 }
 
 // certificates is where the certificates for TLS come from.

@@ -45,6 +45,9 @@ type Config struct {
 	LogsAge        time.Duration
 	LogLevel       slog.Level
 	LogFormat      string // FormatText or FormatJSON
+	LogStdout      string // StdoutNone, StdoutRequests, StdoutApps or StdoutAll
+	OTLP           string // URL to which spans are posted; "": nothing is traced
+	OTLPShare      float64
 	Limits         Limits // of strangers
 }
 
@@ -52,4 +55,12 @@ type Config struct {
 const (
 	FormatText = "text"
 	FormatJSON = "json"
+)
+
+// The values of Config.LogStdout: whose lines are written to standard output.
+const (
+	StdoutNone     = "none"
+	StdoutRequests = "requests"
+	StdoutApps     = "apps"
+	StdoutAll      = "all"
 )

@@ -64,7 +64,7 @@ func TestDefaults(t *testing.T) {
 	want := config.Config{
 		Data: filepath.Join(here, "holdfast-data"), Listen: []string{"127.0.0.1:8080"}, Admin: []string{"127.0.0.1:8079"},
 		Domains: []string{"localhost"}, Region: "local", StopWithin: 45 * time.Second,
-		BuildsMax: 5e9, SourcesMax: 2e9, LogsMax: 2e9, LogsAge: 720 * time.Hour, LogLevel: slog.LevelInfo, LogFormat: "text",
+		BuildsMax: 5e9, SourcesMax: 2e9, LogsMax: 2e9, LogsAge: 720 * time.Hour, LogLevel: slog.LevelInfo, LogFormat: "text", LogStdout: "none", OTLPShare: 0.01,
 		Limits: config.Limits{
 			HeaderBytes: 15 << 10, HeaderTime: 30 * time.Second, BodyBytes: 32 << 20, IdleTime: 10 * time.Minute, StallTime: time.Minute,
 			Conns: 10_000, ConnsPerClient: 1_000, ConnRequests: 10_000, AppOpen: 50_000, Handshakes: 500, Streams: 250, Resets: 200, Control: 500,
@@ -236,6 +236,9 @@ func TestRefusals(t *testing.T) {
 		{"sources-max", "-5GB", `it is not a size`},
 		{"log-level", "loud", `it is not a level: write debug, info, warn or error`},
 		{"log-format", "jsn", `did you mean "json"?`},
+		{"log-stdout", "everything", `write none or requests or apps or all`},
+		{"otlp-endpoint", "127.0.0.1:4318", `it is not the URL of a collector: write it as in http://127.0.0.1:4318`},
+		{"otlp-share", "5%", `it is no share: write a number from 0 to 1`},
 	} {
 		in := config.Input{FileName: "holdfast.yaml"}
 		switch c.source {

@@ -208,6 +208,22 @@ func general() []Setting {
 			Meaning: "text for people, json for machines.",
 			set:     oneOf(func(c *Config) *string { return &c.LogFormat }, FormatText, FormatJSON),
 		},
+		{
+			Name: "log-stdout", Takes: "WHAT", Default: StdoutNone,
+			Meaning: "Write lines of logs to standard output too, a JSON object each, for journald and other collectors: those of `requests` and sockets, of `apps`, or `all`; else `none`. The files stay as they are, and a reader that is slow is waited for as long as they last.",
+			set:     oneOf(func(c *Config) *string { return &c.LogStdout }, StdoutNone, StdoutRequests, StdoutApps, StdoutAll),
+		},
+		{
+			Name: "otlp-endpoint", Takes: "URL", Default: "",
+			Meaning: "Tell an OpenTelemetry collector what became of requests and sockets, as spans over OTLP/HTTP: `http://127.0.0.1:4318`, where `/v1/traces` is added when there is no path. Without it nothing is traced.",
+			set:     text(func(c *Config) *string { return &c.OTLP }, collector),
+			shown:   withoutPassword,
+		},
+		{
+			Name: "otlp-share", Takes: "SHARE", Default: "0.01",
+			Meaning: "The share of requests that are traced where the client does not say so itself by `traceparent` or `X-Cloud-Trace-Context`. 0 to 1.",
+			set:     share(func(c *Config) *float64 { return &c.OTLPShare }),
+		},
 	}
 }
 

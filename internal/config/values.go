@@ -225,6 +225,33 @@ func redis(text string) (string, *fault) {
 	return text, nil
 }
 
+// collector completes the address of an OTLP receiver (OTLP 1.x, OTLP/HTTP).
+func collector(text string) (string, *fault) {
+	if text == "" {
+		return "", nil
+	}
+	u, err := url.Parse(text)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.Fragment != "" || strings.ContainsRune(text, 0) {
+		return "", &fault{"it is not the URL of a collector", "write it as in http://127.0.0.1:4318, its port for OTLP over HTTP"}
+	}
+	if u.Path == "" || u.Path == "/" {
+		u.Path = "/v1/traces"
+	}
+	return u.String(), nil
+}
+
+// share sets a part of a whole.
+func share(at func(*Config) *float64) func(*Config, string) *fault {
+	return func(c *Config, text string) *fault {
+		n, err := strconv.ParseFloat(text, 64)
+		if err != nil || !(n >= 0 && n <= 1) { // NaN is no share either
+			return &fault{"it is no share", "write a number from 0 to 1, as in 0.05 for one of twenty"}
+		}
+		*at(c) = n
+		return nil
+	}
+}
+
 // withoutPassword is a URL as it may be printed, one that is none as well.
 func withoutPassword(text string) string {
 	at := strings.LastIndexByte(text, '@')

@@ -40,6 +40,7 @@ type Query struct {
 	Since                 time.Time
 	Limit                 int  // the last so many; 0 and more than LimitMax mean LimitMax
 	Requests              bool // RequestLog too
+	RequestsOnly          bool // RequestLog and nothing else
 }
 
 // Entry is a line and whose it is.
@@ -77,9 +78,12 @@ func (q Query) sources(dir string, known map[string]app.Key) ([]source, error) {
 		}
 		s := source{name: name, path: filepath.Join(dir, e.Name())}
 		if name == RequestLog {
-			if q.Requests {
+			if q.Requests || q.RequestsOnly {
 				all = append(all, s)
 			}
+			continue
+		}
+		if q.RequestsOnly {
 			continue
 		}
 		if q.Instance != "" && q.Instance != name {

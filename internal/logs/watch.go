@@ -24,7 +24,7 @@ const (
 )
 
 // Watch calls fn with the lines that Read gives, and then, until ctx ends, with
-// those that are appended, of logs that appear later too. It calls fn at once
+// those that are appended until then, of logs that appear later too. It calls fn at once
 // and then ten times a second, also with nothing, so that fn may do what has to
 // be done now and then. Each call's entries are in the order of time; between
 // logs, lines that are written at the same moment may come in two calls. An
@@ -59,6 +59,10 @@ func Watch(ctx context.Context, dir string, q Query, fn func([]Entry) error) err
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
+			// What was written until now: the last words of many. Who was watching may
+			// have left, and that is no error.
+			_ = w.poll(true)
+			_ = w.flush()
 			return nil
 		}
 		// A log that is named is looked for each time: its writer may have begun

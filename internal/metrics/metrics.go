@@ -23,6 +23,7 @@ import (
 	"holdfast/internal/certs"
 	"holdfast/internal/control"
 	"holdfast/internal/router"
+	"holdfast/internal/traces"
 )
 
 // Path is where Prometheus finds the numbers on the admin listener.
@@ -36,6 +37,7 @@ type House struct {
 	Certs    Certs
 	Messages func() map[string]bus.Stats // by application; nil where the bus is a Redis of somebody's
 	Services func() map[app.ServiceKey]app.Service
+	Traces   func() traces.Numbers // nil: nothing is traced
 }
 
 // Router is *router.Router.
@@ -98,5 +100,8 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 	p.instances(c.house.Control.Instances())
 	p.services(c.house.Services())
 	p.messages(c.house.Messages())
+	if c.house.Traces != nil {
+		p.spans(c.house.Traces())
+	}
 	p.certificates(time.Now(), c.house.Certs.List())
 }

@@ -18,6 +18,7 @@ import (
 	"holdfast/internal/control"
 	"holdfast/internal/router"
 	"holdfast/internal/tally"
+	"holdfast/internal/traces"
 	"holdfast/internal/tunnel"
 )
 
@@ -95,6 +96,7 @@ func house() House {
 		Services: func() map[app.ServiceKey]app.Service {
 			return map[app.ServiceKey]app.Service{key.ServiceKey(): {Split: app.Split{Shares: map[string]float64{"v1": 1}}}}
 		},
+		Traces: func() traces.Numbers { return traces.Numbers{Sent: 8, Dropped: 1} },
 	}
 }
 
@@ -131,6 +133,8 @@ func TestWhatIsShownIsWhatHappened(t *testing.T) {
 		`holdfast_bus_channels{app="shop"} 2`,
 		`holdfast_certificate_left_seconds{from="acme",name="new.example.org"} 0`,
 		`holdfast_certificate_problem{from="acme",name="shop.example.org"} 0`,
+		`holdfast_spans_total{outcome="sent"} 8`,
+		`holdfast_spans_total{outcome="dropped"} 1`,
 	} {
 		if !strings.Contains(page, want+"\n") {
 			t.Errorf("not on the page: %s", want)

@@ -13,6 +13,7 @@ import (
 	"holdfast/internal/control"
 	"holdfast/internal/router"
 	"holdfast/internal/tally"
+	"holdfast/internal/traces"
 	"holdfast/internal/tunnel"
 )
 
@@ -196,6 +197,11 @@ func (p page) messages(all map[string]bus.Stats) {
 
 // certificates tells of each name once from where it is, of the one that lasts
 // longest: that is the one which is used.
+func (p page) spans(n traces.Numbers) {
+	p.set("holdfast_spans_total", float64(n.Sent), "sent")
+	p.set("holdfast_spans_total", float64(n.Dropped), "dropped")
+}
+
 func (p page) certificates(now time.Time, all []certs.Entry) {
 	type row struct{ name, from string }
 	best := map[row]certs.Entry{}

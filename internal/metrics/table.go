@@ -82,5 +82,6 @@ func table() []Metric {
 
 		{"holdfast_certificate_left_seconds", Gauge, []string{"name", "from"}, "Time until the certificate of a name expires; negative when it has, and 0 where there should be one and is none. from is file or acme; of a certificate with several names the first is told."},
 		{"holdfast_certificate_problem", Gauge, []string{"name", "from"}, "1 where a certificate could not be obtained or renewed, else 0."},
+		{"holdfast_spans_total", Counter, []string{"outcome"}, "Spans of requests and sockets: sent to the collector of otlp-endpoint, or dropped, because it did not take them in time. Missing where nothing is traced."},
 	}
 }

@@ -87,10 +87,10 @@ func (r *Router) record(now time.Time, what string, all []slog.Attr) {
 // attrs is what the records of a request and of its socket share. The path is
 // logged without its query, which may carry secrets.
 func (x *exchange) attrs() []slog.Attr {
-	all := make([]slog.Attr, 0, 22)
+	all := make([]slog.Attr, 0, 24)
 	all = append(all,
 		slog.String("id", x.id),
-		slog.String("trace", x.trace),
+		slog.String("trace", x.trace.id),
 		slog.String("proto", x.proto),
 		slog.String("method", clip(x.req.Method)),
 		slog.String("host", clip(x.req.Host)),
@@ -98,6 +98,9 @@ func (x *exchange) attrs() []slog.Attr {
 		slog.String("client", x.origin.client),
 		slog.Int("port", int(x.port)),
 	)
+	if x.trace.sampled {
+		all = append(all, slog.Bool("sampled", true), slog.String("parent", x.trace.parent))
+	}
 	if x.place.Service != "" {
 		all = append(all,
 			slog.String("app", x.place.App),

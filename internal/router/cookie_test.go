@@ -414,25 +414,3 @@ func FuzzCookie(f *testing.F) {
 		shareable(200, h)
 	})
 }
-
-func FuzzTrace(f *testing.F) {
-	for _, s := range []string{
-		"", "105445aa7843bc8bf206b12000100000", "105445aa7843bc8bf206b12000100000/1;o=1", "105445AA7843bc8bf206b12000100000/",
-		"00000000000000000000000000000000/1", "105445aa7843bc8bf206b12000100000/18446744073709551616", "105445aa7843bc8bf206b12000100000;o=9",
-		"105445aa7843bc8bf206b12000100000/1;o=1\r\nX: y",
-	} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, s string) {
-		header, trace := continueTrace(s, [16]byte{1}, 7)
-		if len(trace) != 32 || strings.Trim(trace, "0123456789abcdef") != "" || !strings.HasPrefix(header, trace+"/7") {
-			t.Fatalf("continueTrace(%q) = %q, %q", s, header, trace)
-		}
-		if again, _ := parseTrace(header); again != trace {
-			t.Fatalf("continueTrace(%q) = %q, which is not well-formed", s, header)
-		}
-		if strings.HasPrefix(strings.ToLower(s), trace) != (trace != "01000000000000000000000000000000") && len(s) >= 32 {
-			t.Fatalf("continueTrace(%q) = %q", s, trace)
-		}
-	})
-}

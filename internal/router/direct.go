@@ -253,7 +253,8 @@ func (x *exchange) appendFields(b []byte) []byte {
 			"Te", "Trailer", "Transfer-Encoding", "Upgrade", "Content-Length", "Host", "Via":
 			continue
 		}
-		if reserved(name) || namedHop(h["Connection"], name) {
+		if reserved(name) || namedHop(h["Connection"], name) ||
+			name == traceParent && x.origin.parent != "" || name == traceState && x.origin.stateless {
 			continue
 		}
 		for _, v := range values {

@@ -37,7 +37,7 @@ type exchange struct {
 	w     *answerWriter
 	req   *http.Request
 	id    string // the request's id in logs, on error pages, and as span in the app's trace header
-	trace string
+	trace traced
 	start time.Time
 
 	client netip.Addr
@@ -136,7 +136,14 @@ func (x *exchange) from(peer netip.AddrPort, listener netip.Addr) {
 	binary.BigEndian.PutUint64(fresh[8:], randv2.Uint64())
 	span := randv2.Uint64() | 1 // 0 would mean no span
 	x.id = strconv.FormatUint(span, 10)
-	x.origin.trace, x.trace = continueTrace(x.req.Header.Get(traceHeader), fresh, span)
+	x.trace = trace(x.req.Header, fresh)
+	if x.r.cfg.Traced {
+		x.trace.sample(x.r.cfg.Sample)
+		x.origin.parent, x.origin.stateless = x.trace.w3c(span), !x.trace.stated
+	} else {
+		x.trace.sampled = false // to nobody
+	}
+	x.origin.trace = x.trace.cloud(span)
 
 	if lines := x.req.Header["Cookie"]; lines != nil {
 		hideCookie(x.req.Header, lines, consoleCookie)

@@ -1,18 +1,15 @@
 package router
 
 import (
-	"encoding/hex"
 	"fmt"
 	"net/http"
 	"net/textproto"
 	"slices"
-	"strconv"
 	"strings"
 )
 
 const (
-	traceHeader = "X-Cloud-Trace-Context"
-	forwarded   = "X-Forwarded-For"
+	forwarded = "X-Forwarded-For"
 
 	strictTransport = "Strict-Transport-Security"
 	via             = "1.1 holdfast" // RFC 9110, 7.6.3: a gateway must say so towards the instance
@@ -36,6 +33,8 @@ type origin struct {
 	client, listener string // addresses without port
 	proto            string // "http" or "https", as the client used it
 	trace            string // value of X-Cloud-Trace-Context
+	parent           string // value of traceparent; "": it goes through as it came
+	stateless        bool   // tracestate, if there is one, belongs to no trace
 }
 
 // outbound turns a client's headers into those an instance gets, in place:
@@ -46,6 +45,9 @@ func outbound(h http.Header, o origin, chain []string) {
 		if reserved(name) {
 			delete(h, name)
 		}
+	}
+	if o.stateless {
+		delete(h, traceState)
 	}
 	o.each(chain, h["Via"], func(name, value string) { h[name] = []string{value} })
 }
@@ -58,6 +60,9 @@ func (o origin) each(chain, gone []string, add func(name, value string)) {
 	add("X-Appengine-City", "?")
 	add("X-Appengine-Citylatlong", "0.000000,0.000000")
 	add(traceHeader, o.trace)
+	if o.parent != "" {
+		add(traceParent, o.parent)
+	}
 	add("X-Forwarded-Proto", o.proto)
 
 	hops := make([]string, 0, len(chain)+2)
@@ -140,56 +145,4 @@ func hasToken(lines []string, token string) bool {
 		}
 	}
 	return false
-}
-
-// continueTrace is the trace header an instance gets, "TRACE/SPAN;o=OPTIONS",
-// and the trace alone. A well-formed one of the client is continued: same
-// trace, our span. What is not well-formed is as good as none.
-func continueTrace(client string, fresh [16]byte, span uint64) (header, trace string) {
-	trace, options := parseTrace(client)
-	if trace == "" {
-		trace = hex.EncodeToString(fresh[:])
-	}
-	header = trace + "/" + strconv.FormatUint(span, 10)
-	if options != "" {
-		header += ";o=" + options
-	}
-	return header, trace
-}
-
-// parseTrace reads TRACE_ID[/SPAN_ID][;o=OPTIONS]: 32 hex digits that are not
-// all zero, a decimal number, and a small one.
-func parseTrace(s string) (trace, options string) {
-	if len(s) < 32 || len(s) > len("0123456789abcdef0123456789abcdef/18446744073709551615;o=3") {
-		return "", ""
-	}
-	zero := true
-	for i := range 32 {
-		c := s[i]
-		if (c < '0' || c > '9') && (c < 'a' || c > 'f') && (c < 'A' || c > 'F') {
-			return "", ""
-		}
-		zero = zero && c == '0'
-	}
-	if zero {
-		return "", ""
-	}
-	rest := s[32:]
-	span, found := strings.CutPrefix(rest, "/")
-	if found {
-		span, rest, found = strings.Cut(span, ";")
-		if _, err := strconv.ParseUint(span, 10, 64); err != nil {
-			return "", ""
-		}
-		if found {
-			rest = ";" + rest
-		}
-	}
-	if rest != "" {
-		options, found = strings.CutPrefix(rest, ";o=")
-		if !found || len(options) != 1 || options[0] < '0' || options[0] > '3' {
-			return "", ""
-		}
-	}
-	return strings.ToLower(s[:32]), options
 }

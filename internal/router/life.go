@@ -24,6 +24,7 @@ type life struct {
 	key      app.Key
 	instance string
 	port     uint16
+	sampled  bool
 	words    string // the fields below, one after the other
 	ends     [fields]uint16
 }
@@ -41,9 +42,9 @@ const (
 
 // newLife takes over what the exchange counted.
 func newLife(x *exchange) *life {
-	l := &life{r: x.r, load: x.at.load, counts: x.pool.counts, counted: x.counted, ticket: x.ticket, key: x.pool.key, instance: x.at.id, port: x.port}
+	l := &life{r: x.r, load: x.at.load, counts: x.pool.counts, counted: x.counted, ticket: x.ticket, key: x.pool.key, instance: x.at.id, port: x.port, sampled: x.trace.sampled}
 	var b strings.Builder
-	words := [fields]string{x.id, x.trace, clip(x.req.Host), clip(x.req.URL.Path), x.origin.client, x.proto}
+	words := [fields]string{x.id, x.trace.id, clip(x.req.Host), clip(x.req.URL.Path), x.origin.client, x.proto}
 	for i, w := range words {
 		b.WriteString(w) // at most logMax and an ellipsis: all ends fit
 		l.ends[i] = uint16(b.Len())
@@ -94,6 +95,9 @@ func (l *life) end(e tunnel.Ending, err error) {
 		traffic("from_client", e.FromClient),
 		traffic("from_instance", e.FromInstance),
 	)
+	if l.sampled {
+		all = append(all, slog.Bool("sampled", true))
+	}
 	if err != nil {
 		all = append(all, slog.String("err", clip(err.Error())))
 	}

@@ -69,6 +69,11 @@ type Config struct {
 	// more gets 503. 0 means any.
 	App int
 
+	// Traced says that requests and sockets are told to a collector, by their
+	// records: those of clients that want it, and Sample of the others, 0 to 1.
+	Traced bool
+	Sample float64
+
 	// Sources are local addresses to dial instances on other machines from, when
 	// the system's own choice has no port left. On loopback there are always more.
 	Sources []netip.Addr

@@ -16,14 +16,18 @@ const scrapeWrite = 30 * time.Second
 
 // numbers shows what Prometheus scrapes to who may look.
 func (s *Server) numbers(guard *auth.Guard) http.Handler {
-	shown := metrics.New(metrics.House{
+	house := metrics.House{
 		Program:  s.cfg.Program,
 		Router:   s.router,
 		Control:  s.control,
 		Certs:    s.certs,
 		Messages: s.Messages,
 		Services: func() map[app.ServiceKey]app.Service { return s.wishes.Wishes().Services },
-	}, s.cfg.Log.With("room", "metrics"))
+	}
+	if s.traces != nil {
+		house.Traces = s.traces.Numbers
+	}
+	shown := metrics.New(house, s.cfg.Log.With("room", "metrics"))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// Not all writers can, those of tests for one; they need not.
 		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(scrapeWrite))

@@ -32,6 +32,7 @@ import (
 	"holdfast/internal/logs"
 	"holdfast/internal/router"
 	"holdfast/internal/store"
+	"holdfast/internal/traces"
 	"holdfast/internal/tunnel"
 )
 
@@ -87,6 +88,9 @@ type Config struct {
 	SourcesMax    int64          // bytes of disk for sources that nothing needs now
 	LogsMax       int64          // bytes of disk for logs; the oldest of instances that are gone go first. 0: no bound but their number
 	LogsAge       time.Duration  // what was written longer ago is removed; 0: nothing is for its age
+	Print         Print          // lines of logs that are written to standard output, too
+	OTLP          string         // URL to which spans are posted; "": nothing is traced
+	OTLPShare     float64        // of requests whose clients do not say whether they are traced, 0 to 1
 	StopWithin    time.Duration  // bounds the end of Run; 0 means stopTime
 
 	// Again prepares whoever calls Run to start this program again when it returns
@@ -117,6 +121,7 @@ type Server struct {
 	spoken  *tls.Config // over every listener for TLS
 	control *control.Controller
 	access  *logs.File
+	traces  *traces.Teller  // nil: nothing is traced
 	again   chan struct{}   // an edge-restart drill wants us to start again; of capacity one
 	deploys context.Context // ends when the server says goodbye
 	goodbye context.CancelFunc
@@ -165,6 +170,11 @@ func New(cfg Config) (_ *Server, err error) {
 	if err = s.openJournal(); err != nil {
 		return nil, err
 	}
+	access := s.journal.Tap(slog.NewJSONHandler(s.access, nil))
+	if cfg.OTLP != "" {
+		s.traces = traces.New(traces.Config{Endpoint: cfg.OTLP, Program: cfg.Program, Log: cfg.Log.With("room", "traces")})
+		access = s.traces.Tap(access)
+	}
 	s.tunnels = tunnel.New(tunnel.Config{}, cfg.Log.With("room", "tunnel"))
 	s.router = router.New(router.Config{
 		Domains:     cfg.Domains,
@@ -178,7 +188,9 @@ func New(cfg Config) (_ *Server, err error) {
 		HSTS:        cfg.HSTS,
 		Trusted:     cfg.Trusted,
 		TrustedUnix: cfg.TrustedUnix,
-		Access:      slog.New(s.journal.Tap(slog.NewJSONHandler(s.access, nil))),
+		Traced:      s.traces != nil,
+		Sample:      cfg.OTLPShare,
+		Access:      slog.New(access),
 		Log:         cfg.Log.With("room", "router"),
 	}, s.tunnels)
 	if err = s.openCerts(); err != nil {
@@ -247,7 +259,7 @@ func (s *Server) Run(ctx, hurry context.Context) error {
 	defer endFront()
 
 	var g errgroup.Group
-	failed := make(chan struct{}, 10) // one place for each room below
+	failed := make(chan struct{}, 12) // one place for each room below
 	start := func(run func() error) {
 		g.Go(func() error {
 			err := run()
@@ -263,6 +275,12 @@ func (s *Server) Run(ctx, hurry context.Context) error {
 	start(func() error { return s.certs.Run(rooms) })
 	start(func() error { return s.serveFront(front) })
 	start(func() error { return s.journal.Run(rooms) })
+	if s.traces != nil {
+		start(func() error { return s.traces.Run(rooms) })
+	}
+	if s.cfg.Print.any() {
+		start(func() error { return s.print(rooms) })
+	}
 	if s.cfg.Console != nil {
 		start(func() error {
 			return edge.Serve(front, []net.Listener{s.cfg.Console}, s.console, edge.Limits{}, goodbyeTime, s.cfg.Log.With("room", "console"))
