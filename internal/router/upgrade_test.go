@@ -132,8 +132,12 @@ func TestSocketKnowsItsAffinity(t *testing.T) {
 	f.serve(Pool{Affinity: true}, socketApp("a"), socketApp("b"))
 	_, res := dialSocket(t, f, nil)
 	dialSocket(t, f, &websocket.DialOptions{HTTPHeader: http.Header{"Cookie": {affinityCookie + "=" + given(res, affinityCookie).Value}}})
-	all := f.tunnels.Sockets(tunnel.Filter{})
-	if len(all) != 2 || all[0].Affinity != tunnel.Chosen || all[1].Affinity != tunnel.ByCookie || all[0].Instance != all[1].Instance {
+	var all []tunnel.Status
+	eventually(t, "both sockets are in the table, which comes after the 101", func() bool {
+		all = f.tunnels.Sockets(tunnel.Filter{})
+		return len(all) == 2
+	})
+	if all[0].Affinity != tunnel.Chosen || all[1].Affinity != tunnel.ByCookie || all[0].Instance != all[1].Instance {
 		t.Errorf("Sockets = %+v, want the second one to come by its cookie", all)
 	}
 }
