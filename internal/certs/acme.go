@@ -407,7 +407,7 @@ func (p *public) list() []Entry {
 	p.mu.Unlock()
 	for _, name := range have {
 		for _, c := range p.own(name) {
-			all = append(all, Entry{Names: c.Names, From: "acme", Until: c.Leaf.NotAfter, Problem: wrong[name].Problem, Next: wrong[name].Next})
+			all = append(all, Entry{Names: c.Names, From: "acme", Issuer: issuerOf(c.Leaf), Until: c.Leaf.NotAfter, Problem: wrong[name].Problem, Next: wrong[name].Next})
 			delete(wrong, name)
 		}
 	}

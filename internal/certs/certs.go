@@ -7,6 +7,7 @@ package certs
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -92,6 +93,7 @@ func (s *Set) putLocked() {
 type Entry struct {
 	Names   []string
 	From    string    // file, uploaded, acme
+	Issuer  string    // who signed it; "": there is none
 	Until   time.Time // zero: there is none
 	Problem string    // why there is none, or no newer one
 	Next    time.Time // when it is tried again; zero: nobody knows, or nothing is wrong
@@ -103,7 +105,7 @@ func (s *Set) List() []Entry {
 	var all []Entry
 	shelf := s.shelf.Load()
 	for i, c := range shelf.all {
-		e := Entry{Names: c.Leaf.DNSNames, From: "file", Until: c.Leaf.NotAfter}
+		e := Entry{Names: c.Leaf.DNSNames, From: "file", Issuer: issuerOf(c.Leaf), Until: c.Leaf.NotAfter}
 		if i >= shelf.files {
 			e.From = "uploaded"
 		}
@@ -113,6 +115,14 @@ func (s *Set) List() []Entry {
 		all = append(all, s.public.list()...)
 	}
 	return all
+}
+
+// issuerOf is who signed a certificate, as people call it.
+func issuerOf(c *x509.Certificate) string {
+	if of := c.Issuer; len(of.Organization) > 0 && of.Organization[0] != of.CommonName {
+		return strings.TrimSpace(of.Organization[0] + " " + of.CommonName)
+	}
+	return c.Issuer.CommonName
 }
 
 // Get is for tls.Config: the certificate of the name that a client asks for. One

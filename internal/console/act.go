@@ -1,6 +1,7 @@
 package console
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -29,14 +30,22 @@ type question struct {
 }
 
 // field is an entry of a question.
-type field struct{ Name, Label, Value, Hint string }
+type field struct {
+	Name, Label, Value, Hint string
+	Choices                  []string // nil: it is typed
+}
 
 // done is what came of it: an operation that goes on, or words.
 type done struct {
 	Operation string
 	Text      string
 	To        string // the page that is shown then; "": the one from where it was asked
+	Secret    *secret
 }
+
+// secret is shown once, as the answer itself: it is in no address, and no page
+// that is asked for again has it.
+type secret struct{ Title, Text, Secret, From string }
 
 // note is on a page after something was asked for on it.
 type note struct {
@@ -83,9 +92,15 @@ func (c *console) act(v *visit, a act) error {
 	if err != nil {
 		return err
 	}
-	c.cfg.Log.Info("asked for", "by", v.who.Name, "what", a.name, "operation", d.Operation)
+	about := cmp.Or(d.Operation, v.r.PostForm.Get("name"))
+	c.cfg.Log.Info("asked for", "by", v.who.Name, "what", a.name, "about", about)
 	if d.To != "" {
 		from = d.To
+	}
+	if d.Secret != nil {
+		d.Secret.From = from
+		c.render(v, http.StatusOK, "secret", frame{Title: d.Secret.Title, Nav: "settings", Data: d.Secret})
+		return nil
 	}
 	u, _ := url.Parse(from) // own has
 	q := u.Query()

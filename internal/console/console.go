@@ -39,6 +39,7 @@ type Engine struct {
 	Journal *journal.Journal // what has happened
 	Tokens  *auth.Tokens     // to list, add and remove
 	About   func() About     // the server itself
+	Certs   func() []Cert    // that clients are shown
 	LogDir  string           // logs of instances and requests, as the logs room writes them
 }
 
@@ -77,6 +78,16 @@ type About struct {
 	Region     string
 	Limits     string // what holds instances to their resources, in words
 	SocketsMax int    // 0: not known
+}
+
+// Cert is a certificate that clients are shown, or a name that should have one.
+type Cert struct {
+	Names   []string
+	From    string    // file, uploaded, acme
+	Issuer  string    // who signed it; "": there is none
+	Until   time.Time // zero: there is none
+	Problem string    // why there is none, or no newer one
+	Again   time.Time // when it is tried again; zero: nobody knows, or nothing is wrong
 }
 
 // Listener is where a server listens.

@@ -3,7 +3,9 @@ package console
 import (
 	"net/http"
 	"net/url"
+	"strings"
 	"testing"
+	"time"
 
 	"holdfast/internal/app"
 	"holdfast/internal/auth"
@@ -174,5 +176,68 @@ func TestAnActIsAskedAboutAndThenDone(t *testing.T) {
 	}
 	if status, _ := w.post("do/remove-token", url.Values{"name": {"nobody"}, "sure": {"yes"}}, nil); status != http.StatusNotFound {
 		t.Errorf("a token that is not there: %d", status)
+	}
+}
+
+// A token is shown once, to an admin who asked for it on a page of ours.
+func TestATokenIsMade(t *testing.T) {
+	w := newWorld(t)
+	w.signIn(w.token)
+	form := url.Values{"from": {"/console/settings"}}
+	if _, page := w.post("do/add-token", form, nil); len(w.tokens.List()) != 0 {
+		t.Error("it was made without a question")
+	} else {
+		has(t, page, `name="name"`, "<option>viewer</option><option>deployer</option><option>admin</option>")
+	}
+	form = url.Values{"from": {"/console/settings"}, "sure": {"yes"}, "name": {"anna"}, "role": {"viewer"}}
+	if status, _ := w.post("do/add-token", form, map[string]string{"Origin": "http://evil.example", "Sec-Fetch-Site": "cross-site"}); status != http.StatusForbidden {
+		t.Errorf("another site: %d", status)
+	}
+	status, page := w.post("do/add-token", form, nil)
+	if status != http.StatusOK {
+		t.Fatalf("%d\n%s", status, page)
+	}
+	_, rest, _ := strings.Cut(page, `readonly value="`)
+	token, _, _ := strings.Cut(rest, `"`)
+	if _, page := w.get("settings"); strings.Contains(page, token) {
+		t.Error("it is shown again")
+	} else {
+		has(t, page, "anna", "viewer")
+	}
+	if status, page := w.post("do/add-token", form, nil); status != http.StatusConflict {
+		t.Errorf("the same name again: %d\n%s", status, page)
+	}
+	form.Set("name", "Anna!")
+	if status, page := w.post("do/add-token", form, nil); status != http.StatusBadRequest {
+		t.Errorf("a name that cannot be: %d\n%s", status, page)
+	}
+	// It lets its owner in, who may not make others.
+	w.browser = w.another()
+	if status, page := w.signIn(token); status != http.StatusOK {
+		t.Errorf("sign in with %q: %d", token, status)
+	} else {
+		has(t, page, "anna")
+	}
+	form.Set("name", "bert")
+	if status, _ := w.post("do/add-token", form, nil); status != http.StatusForbidden {
+		t.Errorf("a viewer: %d", status)
+	}
+	if _, page := w.get("settings"); strings.Contains(page, "New token") || !strings.Contains(page, "Admins see") {
+		t.Error("a viewer is offered a token")
+	}
+}
+
+func TestCertificatesSayHowTheyAre(t *testing.T) {
+	w := newWorld(t)
+	w.signIn(w.token)
+	w.certs = []Cert{
+		{Names: []string{"good.example"}, From: "acme", Issuer: "Authority R1", Until: time.Now().Add(80*24*time.Hour + time.Hour)},
+		{Names: []string{"old.example"}, From: "file", Issuer: "Authority R2", Until: time.Now().Add(-time.Hour)},
+		{Names: []string{"none.example"}, From: "acme", Problem: "the authority found no address", Again: time.Now().Add(10 * time.Minute)},
+	}
+	_, page := w.get("settings")
+	has(t, page, "good.example", "Authority R1", `<td class="n">80 days</td>`, `<td class="n bad">ended</td>`, `<td class="n bad">none yet</td>`, "The authority found no address.", "Tried again in 9 min")
+	if strings.Index(page, "good.example") < strings.Index(page, "none.example") {
+		t.Error("what is wrong does not come first")
 	}
 }

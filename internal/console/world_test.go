@@ -34,6 +34,7 @@ type world struct {
 	journal *journal.Journal
 	tokens  *auth.Tokens
 	token   string
+	certs   []Cert
 	log     *slog.Logger // the router's records
 }
 
@@ -63,6 +64,7 @@ func newWorld(t *testing.T) *world {
 	started := time.Now()
 	c, err := New(Engine{
 		Control: w.control, Store: w.store, Sockets: w.sockets, Journal: w.journal, Tokens: w.tokens, LogDir: dir,
+		Certs: func() []Cert { return w.certs },
 		About: func() About { return About{Version: "test", Started: started, Data: dir} },
 	}, Config{Sessions: sessions, Log: quiet})
 	if err != nil {

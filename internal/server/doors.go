@@ -81,6 +81,7 @@ func (s *Server) openConsole(tokens *auth.Tokens, guard *auth.Guard) error {
 		Journal: s.journal,
 		Tokens:  tokens,
 		About:   s.about,
+		Certs:   s.certificates,
 		LogDir:  s.LogDir(),
 	}, console.Config{
 		Sessions: sessions,
@@ -119,6 +120,16 @@ func (s *Server) about() console.About {
 		a.Listeners = append(a.Listeners, console.Listener{Name: "console", Addr: s.cfg.Console.Addr().String()})
 	}
 	return a
+}
+
+func (s *Server) certificates() (all []console.Cert) {
+	if s.certs == nil {
+		return nil
+	}
+	for _, e := range s.certs.List() {
+		all = append(all, console.Cert{Names: e.Names, From: e.From, Issuer: e.Issuer, Until: e.Until, Problem: e.Problem, Again: e.Next})
+	}
+	return all
 }
 
 // openJournal opens what remembers. A server whose instances end with it keeps

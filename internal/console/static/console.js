@@ -72,6 +72,16 @@ document.addEventListener("submit", (event) => {
   ask(event.target, event.submitter);
 });
 
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("[data-copy]");
+  if (!button) return;
+  const from = document.getElementById(button.dataset.copy);
+  from.select();
+  // Without TLS, and away from this machine, a browser has no clipboard for pages.
+  await navigator.clipboard?.writeText(from.value);
+  if (navigator.clipboard) button.textContent = "Copied";
+});
+
 // A share is dragged or typed.
 document.addEventListener("input", (event) => {
   const slider = event.target.dataset.for ? event.target : document.querySelector(`[data-for="${CSS.escape(event.target.id)}"]`);
