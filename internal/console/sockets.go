@@ -184,7 +184,7 @@ func (c *console) socket(v *visit) (any, error) {
 	} else {
 		e, ok := c.ending(id)
 		if !ok {
-			return nil, fmt.Errorf("socket %s: %w; it is neither open nor among the latest that ended", strconv.Quote(id), app.ErrNotFound)
+			return nil, fmt.Errorf("socket %s: %w; it is neither open nor in the log of requests", strconv.Quote(id), app.ErrNotFound)
 		}
 		p.Ended, p.Key, p.End = e.Ending, e.Key, e.Time
 		opened, instance, client = e.Ending.Opened, e.Instance, e.Ending.Client

@@ -78,6 +78,8 @@ type Config struct {
 	Open func(instance string) int     // counts an instance's open sockets; nil: nobody knows
 	All  func() map[app.ServiceKey]int // counts each service's; nil: nobody knows
 	Log  *slog.Logger
+
+	Requests string // the directory of the log of requests, where older endings are; "": there is none
 }
 
 // Journal remembers. Its methods may be called from several goroutines, and none
@@ -86,6 +88,9 @@ type Journal struct {
 	cfg    Config
 	file   *logs.File // nil: nothing is kept
 	series sync.Map   // app.ServiceKey → *series
+
+	looking sync.Mutex       // held while the log of requests is read, so that it is read for one at a time; guards the following
+	older   map[string]Entry // by id
 
 	mu        sync.Mutex // guards the following
 	seq       int64
@@ -105,6 +110,7 @@ func Open(cfg Config) (*Journal, error) {
 		decisions: ring{most: decisionsMax},
 		endings:   ring{most: endingsMax},
 		ended:     map[string]int64{},
+		older:     map[string]Entry{},
 		stages:    map[string]app.Stage{},
 		changed:   make(chan struct{}),
 	}

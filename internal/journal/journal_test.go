@@ -4,11 +4,14 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"path/filepath"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"holdfast/internal/app"
+	"holdfast/internal/logs"
 )
 
 var shop = app.Key{App: "shop", Service: "default", Version: "v1"}
@@ -181,6 +184,54 @@ func TestTheJournalIsBounded(t *testing.T) {
 	}
 	if len(j.ended) != 10 {
 		t.Errorf("%d endings are known by id", len(j.ended))
+	}
+}
+
+// After a restart, how a socket ended is in the log of requests, and says the same.
+func TestAnOlderEndingIsReadFromTheLog(t *testing.T) {
+	dir := t.TempDir()
+	file, err := logs.Create(filepath.Join(dir, logs.RequestLog+".log"), logs.Limit{Bytes: 64 << 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := open(t, Config{})
+	log := slog.New(first.Tap(slog.NewJSONHandler(file, nil)))
+	const many = 500
+	for i := range many {
+		log.LogAttrs(t.Context(), slog.LevelInfo, "socket", slog.String("id", strconv.Itoa(i)), slog.String("path", `/"msg":"socket","id":"999"`),
+			slog.String("app", shop.App), slog.String("service", shop.Service), slog.String("version", shop.Version), slog.String("instance", "aef-1"),
+			slog.String("client", "10.0.0.1"), slog.Duration("dur", time.Duration(i)*time.Second), slog.String("by", "holdfast"), slog.String("cause", "deployed"),
+			slog.Int("code", 1012), slog.String("reason", "deployed"), slog.Group("from_client", slog.Int64("bytes", int64(i)), slog.Int64("text", 3), slog.Int64("binary", 4)))
+	}
+	if err := file.Close(); err != nil {
+		t.Fatal(err)
+	}
+	second := open(t, Config{Requests: dir})
+	for _, i := range []int{0, 1, 250, many - 1} {
+		id := strconv.Itoa(i)
+		want, ok := first.SocketEnding(id)
+		if !ok {
+			t.Fatalf("the journal that was told of %s has forgotten it", id)
+		}
+		for range 2 { // from the log, and from memory
+			got, ok := second.SocketEnding(id)
+			if !ok || !got.Time.Equal(want.Time) || !got.Ending.Opened.Equal(want.Ending.Opened) {
+				t.Fatalf("%s: %v, %+v, want %+v", id, ok, got.Ending, want.Ending)
+			}
+			got.Seq, got.Time, got.Ending.Opened = want.Seq, want.Time, want.Ending.Opened
+			if *got.Ending != *want.Ending {
+				t.Errorf("%s: %+v, want %+v", id, *got.Ending, *want.Ending)
+			}
+			got.Ending = want.Ending
+			if got != want {
+				t.Errorf("%s: %+v, want %+v", id, got, want)
+			}
+		}
+	}
+	for _, id := range []string{"999", "", "x", `0","trace":"`} {
+		if e, ok := second.SocketEnding(id); ok {
+			t.Errorf("%q: %+v", id, e)
+		}
 	}
 }
 

@@ -150,8 +150,8 @@ func bytesOf(v slog.Value) (b Bytes) {
 	return b
 }
 
-// SocketEnding is how a socket ended, if it is among the latest.
-func (j *Journal) SocketEnding(id string) (Entry, bool) {
+// latestEnding is how a socket ended, if it is among the latest.
+func (j *Journal) latestEnding(id string) (Entry, bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	seq, ok := j.ended[id]

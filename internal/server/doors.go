@@ -144,7 +144,8 @@ func (s *Server) openJournal() (err error) {
 			}
 			return open
 		},
-		Log: s.cfg.Log.With("room", "journal"),
+		Log:      s.cfg.Log.With("room", "journal"),
+		Requests: s.LogDir(),
 	}
 	if s.cfg.operated() {
 		cfg.Dir = filepath.Join(s.cfg.Data, "journal")
