@@ -3,6 +3,7 @@ package console
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"hash/maphash"
 	"net/http"
@@ -36,6 +37,7 @@ const (
 type fresh struct {
 	Regions map[string]string `json:"regions,omitempty"`
 	Charts  []chart           `json:"charts,omitempty"`
+	Tail    *tailed           `json:"tail,omitempty"`
 }
 
 // charts are on a page that shows some.
@@ -95,6 +97,9 @@ func (c *console) keepTrue(ctx context.Context, conn *websocket.Conn, v *visit, 
 	if p == nil {
 		return fmt.Errorf("no such page")
 	}
+	if p.follow != nil && u.Query().Get("follow") != "" {
+		return p.follow(ctx, conn, v, &visit{c: c, r: asked, who: v.who, now: time.Now()})
+	}
 	every := time.Duration(max(1, p.every)) * time.Second
 	tick := time.NewTicker(every)
 	defer tick.Stop()
@@ -129,15 +134,8 @@ func (c *console) keepTrue(ctx context.Context, conn *websocket.Conn, v *visit, 
 			}
 		}
 		if news.Regions != nil || news.Charts != nil || time.Since(beat) > beatEvery {
-			text, err := json.Marshal(news)
-			if err != nil {
-				return err
-			}
-			sending, stop := context.WithTimeout(ctx, sendTime)
-			err = conn.Write(sending, websocket.MessageText, text)
-			stop()
-			if err != nil {
-				return nil // nobody is there any more
+			if err := send(ctx, conn, news); err != nil {
+				return nil
 			}
 			beat = time.Now()
 		}
@@ -147,6 +145,23 @@ func (c *console) keepTrue(ctx context.Context, conn *websocket.Conn, v *visit, 
 			return nil
 		}
 	}
+}
+
+// errGone says that nobody is there any more.
+var errGone = errors.New("the page is gone")
+
+// send tells a page what is new, or returns errGone.
+func send(ctx context.Context, conn *websocket.Conn, news fresh) error {
+	text, err := json.Marshal(news)
+	if err != nil {
+		panic(err) // plain values only
+	}
+	ctx, stop := context.WithTimeout(ctx, sendTime)
+	defer stop()
+	if conn.Write(ctx, websocket.MessageText, text) != nil {
+		return errGone
+	}
+	return nil
 }
 
 // pageAt is the page that a request asks for, nil for none, and the request as

@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"hash/fnv"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -21,15 +23,16 @@ const (
 	linesSearched = logs.LimitMax
 )
 
-// logsPage is what instances and requests wrote, the latest first.
+// logsPage is what instances and requests wrote: the latest first, or, while they
+// are followed, the latest last.
 type logsPage struct {
-	Service, Version, Instance, Level, Text, Since string
-	App                                            string
-	Requests                                       bool
-	Services                                       []string
-	Levels                                         []string
-	Lines                                          []logLine
-	Searched                                       int // lines that a text was looked for in; 0: none was
+	Service, Version, Instance, Level, Text, Since, Until string
+	App                                                   string
+	Requests, Follow                                      bool
+	Services                                              []string
+	Levels                                                []string
+	Lines                                                 []logLine
+	Searched                                              int // lines that a text was looked for in; 0: none was
 }
 
 // logLine is a line, and what it leads to.
@@ -40,34 +43,48 @@ type logLine struct {
 	Said   string
 }
 
-func (c *console) logs(v *visit) (any, error) {
-	q := v.r.URL.Query()
+// logsQuery is what a page of logs is about.
+func (c *console) logsQuery(q url.Values) (logsPage, logs.Query, error) {
 	p := logsPage{
 		App: q.Get("app"), Service: q.Get("service"), Version: q.Get("version"), Instance: q.Get("instance"), Level: cmp.Or(q.Get("level"), "any"),
-		Text: strings.TrimSpace(q.Get("q")), Since: q.Get("since"), Requests: q.Get("requests") != "" || len(q) == 0,
+		Text: strings.TrimSpace(q.Get("q")), Since: q.Get("since"), Until: q.Get("until"), Follow: q.Get("follow") != "", Requests: q.Get("requests") != "" || len(q) == 0,
 		Levels: []string{"any", "debug", "info", "warning", "error", "critical"},
+	}
+	level := logs.Any
+	if p.Level != "any" {
+		var err error
+		if level, err = logs.ParseLevel(p.Level); err != nil {
+			return p, logs.Query{}, err
+		}
+	}
+	query := logs.Query{App: p.App, Service: p.Service, Version: p.Version, Instance: p.Instance, Level: level, Requests: p.Requests, Limit: linesShown}
+	for text, to := range map[*string]*time.Time{&p.Since: &query.Since, &p.Until: &query.Until} {
+		if *text == "" {
+			continue
+		}
+		var err error
+		if *to, err = time.Parse(time.RFC3339, *text); err != nil {
+			return p, query, fmt.Errorf("the time %.40q: want one such as 2026-11-27T15:04:05Z: %w", *text, app.ErrInvalid)
+		}
+	}
+	if p.Text != "" {
+		query.Limit = linesSearched
+	}
+	return p, query, nil
+}
+
+func (c *console) logs(v *visit) (any, error) {
+	p, query, err := c.logsQuery(v.r.URL.Query())
+	if err != nil {
+		return nil, err
 	}
 	for k := range c.Store.Wishes().Services {
 		p.Services = append(p.Services, k.Service)
 	}
 	slices.Sort(p.Services)
 	p.Services = slices.Compact(p.Services)
-	level := logs.Any
-	if p.Level != "any" {
-		var err error
-		if level, err = logs.ParseLevel(p.Level); err != nil {
-			return nil, err
-		}
-	}
-	query := logs.Query{App: p.App, Service: p.Service, Version: p.Version, Instance: p.Instance, Level: level, Requests: p.Requests, Limit: linesShown}
-	var err error
-	if p.Since != "" {
-		if query.Since, err = time.Parse(time.RFC3339, p.Since); err != nil {
-			return nil, fmt.Errorf("since %.40q: want a time such as 2026-11-27T15:04:05Z: %w", p.Since, app.ErrInvalid)
-		}
-	}
-	if p.Text != "" {
-		query.Limit = linesSearched
+	if p.Follow {
+		return p, nil // its lines come by themselves; see tail
 	}
 	all, err := logs.Read(c.LogDir, query)
 	if err != nil {
@@ -76,16 +93,21 @@ func (c *console) logs(v *visit) (any, error) {
 	if p.Text != "" {
 		p.Searched = len(all)
 	}
-	text := strings.ToLower(p.Text)
 	for _, e := range slices.Backward(all) {
 		if len(p.Lines) == linesShown {
 			break
 		}
-		if text == "" || strings.Contains(strings.ToLower(e.Text), text) || strings.Contains(e.Instance, text) {
+		if mentions(e, p.Text) {
 			p.Lines = append(p.Lines, lineOf(e))
 		}
 	}
 	return p, nil
+}
+
+// mentions says whether a text is in a line, in any case.
+func mentions(e logs.Entry, text string) bool {
+	text = strings.ToLower(text)
+	return strings.Contains(strings.ToLower(e.Text), text) || strings.Contains(e.Instance, text)
 }
 
 // lineOf says a request's record as people read it.
@@ -118,5 +140,9 @@ func lineOf(e logs.Entry) logLine {
 	return l
 }
 
-// Query is a link to the lines of one instance.
-func (l logLine) Query() string { return Prefix + "logs?instance=" + url.QueryEscape(l.Instance) }
+// Key tells the line from others, also after it was sent again.
+func (l logLine) Key() string {
+	h := fnv.New64a()
+	fmt.Fprint(h, l.Time.UnixNano(), l.Instance, l.Stream, l.Text) // it cannot fail
+	return strconv.FormatUint(h.Sum64(), 36)
+}

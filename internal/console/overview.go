@@ -149,7 +149,7 @@ func versionLines(k app.ServiceKey, wishes store.Wishes, running []control.Insta
 	// traffic moves.
 	names := slices.Sorted(func(yield func(string) bool) {
 		for _, one := range all {
-			if one.Share > 0 && !yield(one.Key.Version) {
+			if (one.Share > 0 || one.Serving) && !yield(one.Key.Version) {
 				return
 			}
 		}

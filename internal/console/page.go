@@ -2,6 +2,7 @@ package console
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"html/template"
 	"io/fs"
@@ -9,6 +10,8 @@ import (
 	"net/http"
 	"path"
 	"strings"
+
+	"github.com/coder/websocket"
 
 	"holdfast/internal/auth"
 )
@@ -23,6 +26,10 @@ type page struct {
 	title func(*visit) string
 	look  func(*visit) (any, error) // what its regions show
 	every int                       // seconds between two looks while it is open; 0: one
+
+	// follow sends what comes as it comes, instead of looks, to a page that asks
+	// for it; nil: it cannot. The second visit is the page's own.
+	follow func(context.Context, *websocket.Conn, *visit, *visit) error
 }
 
 // frame is what the layout shows of a page.
@@ -147,7 +154,7 @@ func (c *console) pages() []page {
 		{path: "services/{app}/{service}", name: "service", nav: "overview", title: func(v *visit) string { return serviceOf(v).String() }, look: c.service, every: 1},
 		{path: "instances/{id}", name: "instance", nav: "overview", title: func(v *visit) string { return v.r.PathValue("id") }, look: c.instance, every: 2},
 		{path: "timeline", name: "timeline", nav: "timeline", title: named("Timeline"), look: c.timeline, every: 1},
-		{path: "logs", name: "logs", nav: "logs", title: named("Logs"), look: c.logs, every: 2},
+		{path: "logs", name: "logs", nav: "logs", title: named("Logs"), look: c.logs, every: 2, follow: c.tail},
 		{path: "settings", name: "settings", nav: "settings", title: named("Settings"), look: c.settings, every: 5},
 	}
 }

@@ -38,7 +38,6 @@ var words = template.FuncMap{
 	"item":     itemOf,
 	"moment":   moment,
 	"endedBy":  endedBy,
-	"whole":    func(share float64) int { return int(math.Round(share * 100)) },
 	"hundred":  func(share float64) string { return strconv.FormatFloat(math.Round(share*10000)/100, 'f', -1, 64) },
 }
 

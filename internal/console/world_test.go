@@ -35,13 +35,14 @@ type world struct {
 	tokens  *auth.Tokens
 	token   string
 	certs   []Cert
+	dir     string       // of logs
 	log     *slog.Logger // the router's records
 }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	dir, quiet := t.TempDir(), slog.New(slog.DiscardHandler)
-	w := &world{t: t, store: store.Memory(), sockets: tunnel.New(tunnel.Config{Portable: true}, quiet)}
+	w := &world{t: t, dir: dir, store: store.Memory(), sockets: tunnel.New(tunnel.Config{Portable: true}, quiet)}
 	var err error
 	if w.tokens, err = auth.Open(dir); err != nil {
 		t.Fatal(err)

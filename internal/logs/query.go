@@ -38,9 +38,10 @@ type Query struct {
 	Instance              string // a log's name, without .log
 	Level                 Level  // at least; Any is every line, and the zero value is Info
 	Since                 time.Time
-	Limit                 int  // the last so many; 0 and more than LimitMax mean LimitMax
-	Requests              bool // RequestLog too
-	RequestsOnly          bool // RequestLog and nothing else
+	Until                 time.Time // not after; zero: without an end
+	Limit                 int       // the last so many; 0 and more than LimitMax mean LimitMax
+	Requests              bool      // RequestLog too
+	RequestsOnly          bool      // RequestLog and nothing else
 }
 
 // Entry is a line and whose it is.
@@ -117,7 +118,7 @@ func (q Query) entry(s source, l Line) (Entry, bool) {
 	} else {
 		e.Level = levelOf(l)
 	}
-	return e, e.Level >= q.Level && (e.Time.IsZero() || !e.Time.Before(q.Since))
+	return e, e.Level >= q.Level && (e.Time.IsZero() || !e.Time.Before(q.Since) && (q.Until.IsZero() || !e.Time.After(q.Until)))
 }
 
 // requestEntry reads a line of RequestLog.

@@ -2,6 +2,8 @@
 // charts, and asks before something is done without leaving.
 import { morph } from "./morph.js";
 import { draw } from "./charts.js";
+import { layAll } from "./split.js";
+import * as tail from "./tail.js";
 
 const live = document.querySelector(".live");
 
@@ -16,11 +18,14 @@ function follow(wait = 500) {
   const at = document.body.dataset.live;
   if (!at) return;
   const socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/console/live`);
-  socket.onopen = () => socket.send(at);
+  // A log goes on where it was cut off.
+  const after = tail.follows ? tail.latest() : "";
+  socket.onopen = () => socket.send(after ? `${at}&after=${encodeURIComponent(after)}` : at);
   socket.onmessage = (message) => {
     say("on", "Live");
     wait = 500;
     const news = JSON.parse(message.data);
+    if (news.tail) tail.take(news.tail);
     for (const [name, html] of Object.entries(news.regions ?? {})) {
       const region = document.querySelector(`[data-region="${name}"]`);
       if (region && !region.contains(document.querySelector("[data-held]"))) morph(region, html);
@@ -30,6 +35,7 @@ function follow(wait = 500) {
       if (plot) draw(plot, chart);
     }
     drawAll();
+    layAll();
   };
   socket.onclose = (event) => {
     if (event.code === 4401) return location.reload(); // the session has ended
@@ -82,13 +88,16 @@ document.addEventListener("click", async (event) => {
   if (navigator.clipboard) button.textContent = "Copied";
 });
 
-// A share is dragged or typed.
+// Shares that are dragged or typed stay until they are sent or taken back,
+// whatever happens meanwhile.
 document.addEventListener("input", (event) => {
-  const slider = event.target.dataset.for ? event.target : document.querySelector(`[data-for="${CSS.escape(event.target.id)}"]`);
-  if (!slider) return;
-  const number = document.getElementById(slider.dataset.for);
-  if (event.target === slider) number.value = slider.value;
-  else slider.value = number.value;
+  if (!event.target.matches("[data-share]")) return;
+  event.target.form.dataset.held = "";
+  layAll();
+});
+document.addEventListener("reset", (event) => {
+  delete event.target.dataset.held;
+  setTimeout(layAll); // once the values are back
 });
 
 document.querySelector(".theme")?.addEventListener("click", () => {
@@ -101,4 +110,5 @@ document.querySelector(".theme")?.addEventListener("click", () => {
 });
 
 drawAll();
+layAll();
 follow();
