@@ -40,7 +40,10 @@ type Engine struct {
 	Tokens  *auth.Tokens     // to list, add and remove
 	About   func() About     // the server itself
 	Certs   func() []Cert    // that clients are shown
-	LogDir  string           // logs of instances and requests, as the logs room writes them
+
+	// Memory is how many bytes an instance holds, false where nobody knows.
+	Memory func(instance string) (int64, bool)
+	LogDir string // logs of instances and requests, as the logs room writes them
 }
 
 // Control is *control.Controller: what may be asked for, and what runs.
@@ -54,6 +57,7 @@ type Control interface {
 	DeleteInstance(id, by string) (app.Operation, error)
 	Cancel(op, by string) (app.Operation, error)
 	Instances() []control.Instance
+	Checks(instance string) []control.Check
 }
 
 // Store is *store.Store, to read.

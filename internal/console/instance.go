@@ -29,6 +29,17 @@ type instancePage struct {
 	Sockets []tunnel.Status
 	More    int // sockets that are not among these
 	Lines   []logs.Entry
+	Checks  []control.Check // the latest first
+
+	Memory int64 // bytes; 0: not known
+}
+
+// MemoryShare is how much of its limit an instance holds, from 0 to 1.
+func (p instancePage) MemoryShare() float64 {
+	if limit := p.Version.Resources.MemoryGB * (1 << 30); limit > 0 {
+		return min(1, float64(p.Memory)/limit)
+	}
+	return 0
 }
 
 func (c *console) instance(v *visit) (any, error) {
@@ -50,6 +61,8 @@ func (c *console) instance(v *visit) (any, error) {
 		all := c.Sockets.Sockets(tunnel.Filter{Instance: p.ID})
 		p.Sockets = all[:min(len(all), instanceSockets)]
 		p.More = len(all) - len(p.Sockets)
+		p.Memory, _ = c.Memory(p.ID)
+		p.Checks = c.Control.Checks(p.ID)
 	}
 	lines, err := logs.Read(c.LogDir, logs.Query{Instance: p.ID, Level: logs.Any, Limit: instanceLines})
 	if err != nil {

@@ -18,6 +18,7 @@ var words = template.FuncMap{
 	"long":     long,
 	"bytes":    byteText,
 	"count":    count,
+	"mebi":     func(n int64) string { return count((n + 1<<19) >> 20) },
 	"percent":  percent,
 	"rate":     rate,
 	"stamp":    func(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) },

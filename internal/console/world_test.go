@@ -36,13 +36,14 @@ type world struct {
 	token   string
 	certs   []Cert
 	dir     string       // of logs
+	memory  int64        // that each instance holds
 	log     *slog.Logger // the router's records
 }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	dir, quiet := t.TempDir(), slog.New(slog.DiscardHandler)
-	w := &world{t: t, dir: dir, store: store.Memory(), sockets: tunnel.New(tunnel.Config{Portable: true}, quiet)}
+	w := &world{t: t, dir: dir, memory: 300 << 20, store: store.Memory(), sockets: tunnel.New(tunnel.Config{Portable: true}, quiet)}
 	var err error
 	if w.tokens, err = auth.Open(dir); err != nil {
 		t.Fatal(err)
@@ -65,8 +66,9 @@ func newWorld(t *testing.T) *world {
 	started := time.Now()
 	c, err := New(Engine{
 		Control: w.control, Store: w.store, Sockets: w.sockets, Journal: w.journal, Tokens: w.tokens, LogDir: dir,
-		Certs: func() []Cert { return w.certs },
-		About: func() About { return About{Version: "test", Started: started, Data: dir} },
+		Memory: func(string) (int64, bool) { return w.memory, w.memory > 0 },
+		Certs:  func() []Cert { return w.certs },
+		About:  func() About { return About{Version: "test", Started: started, Data: dir} },
 	}, Config{Sessions: sessions, Log: quiet})
 	if err != nil {
 		t.Fatal(err)

@@ -171,6 +171,7 @@ type instance struct {
 	readiness probe.Verdict
 	sick      bool
 	complaint string // what the last question failed with
+	checks    checks
 	detail    string // of the state it is in
 
 	// The CPU time it has used: by now, at an earlier moment, and since then.

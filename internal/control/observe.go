@@ -224,7 +224,7 @@ func (c *Controller) watchLocked(ctx context.Context, i *instance, v app.Version
 	if i.presumed {
 		i.readiness = probe.Pass
 	}
-	target := probe.Target{Addr: i.Addr, Born: i.Born, Ready: v.Ready, Live: v.Live, Presumed: i.presumed}
+	target := probe.Target{Addr: i.Addr, Born: i.Born, Ready: v.Ready, Live: v.Live, Presumed: i.presumed, Answered: i.checks.add}
 	c.busy.Go(func() { // ends with ctx
 		probe.Watch(ctx, c.cfg.Dial, target, func(r probe.Report) {
 			c.mu.Lock()

@@ -30,6 +30,12 @@ const (
 	// reasonBytes bounds what is said about a failure: it may quote the answer.
 	reasonBytes = 200
 
+	// excerptBytes is how much of an answer's body is kept for people, and
+	// excerptWait how long that of an answer that fails is waited for: what it says
+	// is known already.
+	excerptBytes = 200
+	excerptWait  = 50 * time.Millisecond
+
 	// interimMax bounds how many 1xx answers may precede the real one.
 	interimMax = 5
 
@@ -41,7 +47,13 @@ const (
 // Dial opens a connection, as net.Dialer.DialContext does.
 type Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 
-// ask asks once, and takes at most check.Timeout. nil means the check passed;
+// answer is what was said, as far as anything was.
+type answer struct {
+	status int    // of HTTP; 0: none was asked for, or none came
+	body   string // its beginning
+}
+
+// ask asks once, and takes at most check.Timeout. No error means the check passed;
 // the error says in a few words, for people, why it did not.
 //
 // Every question has a connection of its own (Connection: close). So it meets
@@ -49,7 +61,7 @@ type Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 // only still answers on old connections is not taken for healthy; and nothing
 // stays open between two questions. On one machine that costs a fraction of a
 // millisecond every few seconds.
-func ask(ctx context.Context, dial Dial, addr string, check app.Check) error {
+func ask(ctx context.Context, dial Dial, addr string, check app.Check) (answer, error) {
 	timeout := check.Timeout
 	if timeout <= 0 {
 		timeout = defaultTimeout
@@ -59,34 +71,34 @@ func ask(ctx context.Context, dial Dial, addr string, check app.Check) error {
 
 	conn, err := dial(ctx, "tcp", addr)
 	if err != nil {
-		return plain(err, timeout)
+		return answer{}, plain(err, timeout)
 	}
 	defer conn.Close()
 	if check.Path == "" {
-		return nil // an accepted connection is all that was asked for
+		return answer{}, nil // an accepted connection is all that was asked for
 	}
 
 	// The context ends reads and writes under way; its deadline is the timeout.
 	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 
-	status, err := get(conn, addr, check)
+	said, err := get(conn, addr, check)
 	switch {
 	case err != nil && ctx.Err() != nil:
-		return fmt.Errorf("GET %s: %w", check.Path, plain(ctx.Err(), timeout))
+		err = fmt.Errorf("GET %s: %w", check.Path, plain(ctx.Err(), timeout))
 	case err != nil:
-		return fmt.Errorf("GET %s: %w", check.Path, plain(err, timeout))
-	case status != http.StatusOK:
+		err = fmt.Errorf("GET %s: %w", check.Path, plain(err, timeout))
+	case said.status != http.StatusOK:
 		// Redirects are not followed: where they lead is not this instance.
-		return fmt.Errorf("GET %s: answered %d, only 200 passes", check.Path, status)
+		err = fmt.Errorf("GET %s: answered %d, only 200 passes", check.Path, said.status)
 	}
-	return nil
+	return said, err
 }
 
 // get sends one request over conn and reads its whole answer, up to
 // answerBytes. It is written out, without an http.Transport, because that
 // would keep goroutines and buffers for what is one exchange.
-func get(conn net.Conn, addr string, check app.Check) (status int, err error) {
+func get(conn net.Conn, addr string, check app.Check) (said answer, err error) {
 	path := check.Path
 	if !strings.HasPrefix(path, "/") {
 		path = "/" + path
@@ -107,7 +119,7 @@ func get(conn net.Conn, addr string, check app.Check) (status int, err error) {
 		Close:  true,
 	}
 	if err := req.Write(conn); err != nil {
-		return 0, err
+		return said, err
 	}
 
 	limited := &io.LimitedReader{R: conn, N: answerBytes}
@@ -116,23 +128,34 @@ func get(conn net.Conn, addr string, check app.Check) (status int, err error) {
 		res, err := http.ReadResponse(r, req)
 		if err != nil {
 			if limited.N <= 0 {
-				return 0, errors.New("the answer's head is too long")
+				return said, errors.New("the answer's head is too long")
 			}
-			return 0, err
+			return said, err
 		}
 		if res.StatusCode < 200 && res.StatusCode != http.StatusSwitchingProtocols {
 			continue // RFC 9110, 15.2: interim answers precede the final one
 		}
+		said.status = res.StatusCode
+		var excerpt strings.Builder
 		if res.StatusCode != http.StatusOK {
-			return res.StatusCode, nil
+			_ = conn.SetReadDeadline(time.Now().Add(excerptWait)) // an excerpt is no answer
+			_, _ = io.CopyN(&excerpt, res.Body, excerptBytes)
+			said.body = strings.ToValidUTF8(excerpt.String(), "")
+			return said, nil
 		}
-		_, err = io.Copy(io.Discard, res.Body)
+		_, err = io.CopyN(&excerpt, res.Body, excerptBytes)
+		said.body = strings.ToValidUTF8(excerpt.String(), "")
+		if err == nil {
+			_, err = io.Copy(io.Discard, res.Body)
+		} else if err == io.EOF {
+			err = nil // all of it
+		}
 		if limited.N <= 0 {
 			err = nil // longer than we care to read; the status has been said
 		}
-		return res.StatusCode, err
+		return said, err
 	}
-	return 0, errors.New("too many interim answers")
+	return said, errors.New("too many interim answers")
 }
 
 // plain says in a few words what went wrong on the way to an instance. People

@@ -36,6 +36,10 @@ type Target struct {
 	Ready    app.Check
 	Live     app.Check
 	Presumed bool // begin with the verdict that it is ready
+
+	// Answered is called after each question, from two goroutines, and must not
+	// block; nil: nobody wants to know.
+	Answered func(Answer)
 }
 
 // Kind is which of the two checks spoke.
@@ -52,6 +56,16 @@ func (k Kind) String() string {
 		return "liveness"
 	}
 	return "readiness"
+}
+
+// Answer is what came of one question.
+type Answer struct {
+	Kind   Kind
+	Asked  time.Time
+	Took   time.Duration
+	Status int    // of HTTP; 0: none came, or only a connection was asked for
+	Body   string // its beginning
+	Err    error  // why it does not pass; nil: it does
 }
 
 // Report is what Watch has to say about an instance.
@@ -106,9 +120,12 @@ func watch(ctx context.Context, dial Dial, t Target, kind Kind, tally Tally, rep
 	passed := tally.Verdict == Pass // ever
 	for ctx.Err() == nil {
 		asked := time.Now()
-		err := ask(ctx, dial, t.Addr, check)
+		got, err := ask(ctx, dial, t.Addr, check)
 		if ctx.Err() != nil {
 			return // the answer was cut short by us
+		}
+		if t.Answered != nil {
+			t.Answered(Answer{Kind: kind, Asked: asked, Took: time.Since(asked), Status: got.status, Body: got.body, Err: err})
 		}
 		tally = tally.Judge(check, err == nil)
 		passed = passed || tally.Verdict == Pass

@@ -412,3 +412,52 @@ func FuzzAnswer(f *testing.F) {
 		}
 	})
 }
+
+// Each answer is told of, with what people want to see of it.
+func TestEachAnswerIsToldOf(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		in := newInstance(func(age time.Duration, path string) string {
+			switch {
+			case age < time.Second:
+				return answerRefuse
+			case age < 20*time.Second:
+				return answerOK
+			case age < 40*time.Second: // its body never comes
+				return "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 900\r\n\r\nno database\xff"
+			}
+			return answerNothing
+		})
+		var mu sync.Mutex
+		var all []probe.Answer
+		reports := watch(t, in, probe.Target{Ready: ready, Live: live, Answered: func(a probe.Answer) {
+			mu.Lock()
+			defer mu.Unlock()
+			all = append(all, a)
+		}}, time.Minute)
+		if len(all) <= len(reports) {
+			t.Errorf("%d answers and %d reports", len(all), len(reports))
+		}
+		find := func(after time.Duration) probe.Answer {
+			for _, a := range all {
+				if a.Asked.Sub(in.born) >= after {
+					return a
+				}
+			}
+			t.Fatalf("no answer after %v", after)
+			return probe.Answer{}
+		}
+		if a := find(0); a.Err == nil || a.Status != 0 || !strings.Contains(a.Err.Error(), "nothing listens") {
+			t.Errorf("refused: %+v", a)
+		}
+		if a := find(10 * time.Second); a.Err != nil || a.Status != 200 || a.Body != "ok" {
+			t.Errorf("well: %+v", a)
+		}
+		if a := find(20 * time.Second); a.Err == nil || a.Status != 503 || a.Body != "no database" || a.Took > time.Second {
+			t.Errorf("503: %+v", a)
+		}
+		if a := find(40 * time.Second); a.Err == nil || a.Took != ready.Timeout {
+			t.Errorf("silent: %+v", a)
+		}
+	})
+}

@@ -82,6 +82,7 @@ func (s *Server) openConsole(tokens *auth.Tokens, guard *auth.Guard) error {
 		Tokens:  tokens,
 		About:   s.about,
 		Certs:   s.certificates,
+		Memory:  s.driver.Memory,
 		LogDir:  s.LogDir(),
 	}, console.Config{
 		Sessions: sessions,

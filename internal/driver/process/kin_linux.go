@@ -51,6 +51,7 @@ type procStat struct {
 	parent      int
 	start       int64 // in ticks since the machine was started
 	own, waited int64 // CPU time of itself and of children it has waited for, in ticks
+	resident    int64 // memory, in pages
 }
 
 func stat(pid int) (s procStat, ok bool) {
@@ -61,7 +62,7 @@ func stat(pid int) (s procStat, ok bool) {
 	// The name, in parentheses, may hold anything, parentheses included.
 	_, rest, found := cutLast(data, ')')
 	fields := strings.Fields(string(rest))
-	if !found || len(fields) < 20 {
+	if !found || len(fields) < 22 {
 		return procStat{}, false
 	}
 	ok = true
@@ -75,6 +76,8 @@ func stat(pid int) (s procStat, ok bool) {
 		own:    number(14) + number(15),
 		waited: number(16) + number(17),
 		start:  number(22),
+
+		resident: number(24),
 	}
 	return s, ok
 }
