@@ -130,13 +130,15 @@ func testSocket(t *testing.T, newFront func(*testing.T, Config) *front) {
 func TestSocketKnowsItsAffinity(t *testing.T) {
 	f := newFront(t, Config{Secret: secret})
 	f.serve(Pool{Affinity: true}, socketApp("a"), socketApp("b"))
-	_, res := dialSocket(t, f, nil)
-	dialSocket(t, f, &websocket.DialOptions{HTTPHeader: http.Header{"Cookie": {affinityCookie + "=" + given(res, affinityCookie).Value}}})
 	var all []tunnel.Status
-	eventually(t, "both sockets are in the table, which comes after the 101", func() bool {
-		all = f.tunnels.Sockets(tunnel.Filter{})
-		return len(all) == 2
-	})
+	open := func(n int) { // the 101 is with the client a moment before
+		t.Helper()
+		eventually(t, "the socket is in the table", func() bool { all = f.tunnels.Sockets(tunnel.Filter{}); return len(all) == n })
+	}
+	_, res := dialSocket(t, f, nil)
+	open(1)
+	dialSocket(t, f, &websocket.DialOptions{HTTPHeader: http.Header{"Cookie": {affinityCookie + "=" + given(res, affinityCookie).Value}}})
+	open(2)
 	if all[0].Affinity != tunnel.Chosen || all[1].Affinity != tunnel.ByCookie || all[0].Instance != all[1].Instance {
 		t.Errorf("Sockets = %+v, want the second one to come by its cookie", all)
 	}
