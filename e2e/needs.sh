@@ -12,6 +12,7 @@ wanted='
 /usr/bin/curl:curl
 /sbin/ip|/usr/sbin/ip:iproute2
 /usr/bin/gunicorn:gunicorn
+/usr/bin/h2load:nghttp2-client
 /usr/bin/pebble:pebble
 /usr/bin/testssl:testssl.sh
 /usr/bin/promtool:prometheus
@@ -21,6 +22,7 @@ wanted='
 /usr/lib/python3/dist-packages/gevent/__init__.py:python3-gevent
 /usr/lib/python3/dist-packages/geventwebsocket/__init__.py:python3-gevent-websocket
 /usr/lib/python3/dist-packages/redis/__init__.py:python3-redis
+/usr/bin/slowhttptest:slowhttptest
 /usr/bin/redis-server|/usr/bin/valkey-server:redis-server
 /usr/bin/redis-cli|/usr/bin/valkey-cli:redis-tools
 /usr/lib/python3/dist-packages/ensurepip/__init__.py|/usr/lib/python3.11/ensurepip/__init__.py:python3-venv
