@@ -60,7 +60,7 @@ func (l *loop) work(s *socket, buf []byte, now instant) {
 // direct moves the direction that begins at from.
 func (l *loop) direct(s *socket, from side, buf []byte, now instant) {
 	to := from.other()
-	for share := turnShare; ; {
+	for share := l.share; ; {
 		if r := s.rest[from]; r != nil {
 			if !l.flush(s, from, now) {
 				return
@@ -99,7 +99,7 @@ func (l *loop) direct(s *socket, from side, buf []byte, now instant) {
 			if from == client && s.tls != nil {
 				n, ok = l.open(s, buf, now)
 			} else {
-				n, ok = l.take(s, from, buf, now)
+				n, ok = l.take(s, from, buf[:min(len(buf), headroom+share)], now)
 			}
 			if !ok {
 				return

@@ -34,9 +34,13 @@ const (
 	// keeps for a reader that stalls.
 	loopBuffer = 64 << 10
 
-	// turnShare is how many bytes a socket may move in one direction before
-	// others have their turn.
-	turnShare = 4 * loopBuffer
+	// A socket may move a share of roundBytes in one direction before others have
+	// their turn: the more of them have something to say, the less of it, or
+	// a hundred that flood would keep everybody else waiting for a hundred full
+	// turns. shareMost and shareLeast bound it, in bytes.
+	roundBytes = 1 << 20
+	shareMost  = 4 * loopBuffer
+	shareLeast = 8 << 10
 
 	// spare is how many buffers for remainders a loop keeps, of loopBuffer each.
 	spare = 8
@@ -75,6 +79,7 @@ type loop struct {
 	polls   func(uintptr) bool // poll, for raw.Read
 	polled  int                // what polls found
 	limited bool               // epoll has a deadline
+	share   int                // of each socket in this round, in bytes
 	vacant  bool               // it is closing, and had no socket when the mail was last taken
 
 	// Constant while it runs.
@@ -307,6 +312,7 @@ func (l *loop) run() {
 		if l.mail.Load() {
 			l.collect() // a socket's arrival, before its events
 		}
+		l.share = min(max(roundBytes/max(1, n+len(l.again)), shareLeast), shareMost)
 		for _, ev := range l.events[:n] {
 			if ev.Fd >= 0 {
 				l.event(ev, buf, now)
