@@ -164,7 +164,10 @@ func (c *console) acts() []act {
 }
 
 func (c *console) askClose(v *visit) (question, error) {
-	f, id := closeFilter(v)
+	f, id, err := closeFilter(v)
+	if err != nil {
+		return question{}, err
+	}
 	n := 0
 	for _, s := range c.Sockets.Sockets(tunnel.Filter{ID: id}) {
 		if f.matches(&s) {
@@ -186,18 +189,22 @@ func (c *console) askClose(v *visit) (question, error) {
 }
 
 // closeFilter says which sockets a form is about.
-func closeFilter(v *visit) (socketFilter, string) {
-	return socketFilterOf(v.r.PostForm), v.r.PostForm.Get("id")
+func closeFilter(v *visit) (f socketFilter, id string, err error) {
+	f, err = socketFilterOf(v.r.PostForm)
+	return f, v.r.PostForm.Get("id"), err
 }
 
 func (c *console) closeSockets(v *visit) (done, error) {
-	f, id := closeFilter(v)
+	f, id, err := closeFilter(v)
+	if err != nil {
+		return done{}, err
+	}
 	code, err := strconv.Atoi(v.r.PostForm.Get("code"))
 	if err != nil {
 		return done{}, fmt.Errorf("close code %.20q: want a number: %w", v.r.PostForm.Get("code"), app.ErrInvalid)
 	}
 	reason, closed := v.r.PostForm.Get("reason"), 0
-	if f.Text == "" {
+	if f.Exact() {
 		exact := tunnel.Filter{ID: id, Key: app.Key{App: f.App, Service: f.Service, Version: f.Version}, Instance: f.Instance, Client: f.Client}
 		closed, err = c.Sockets.CloseMatching(exact, app.Requested, code, reason)
 	} else {

@@ -45,11 +45,16 @@ func (c *console) allSockets() []tunnel.Status {
 // column is one of the table, by which it may be sorted.
 type column struct {
 	Name, Title string
+	Long        string // the title in full
 	Number      bool
 	Link        string // sorts by it, or the other way round
 	Sorted      string // ascending or descending, "" for neither
 	compare     func(a, b *tunnel.Status) int
 }
+
+func (c column) as(long string) column { c.Long = long; return c }
+
+func messages(t tunnel.Traffic) int64 { return t.Text + t.Binary }
 
 func socketColumns() []column {
 	number := func(name, title string, of func(*tunnel.Status) int64) column {
@@ -65,9 +70,11 @@ func socketColumns() []column {
 		text("instance", "Instance", func(s *tunnel.Status) string { return s.Instance }),
 		number("age", "Age", func(s *tunnel.Status) int64 { return -s.Opened.UnixNano() }),
 		number("idle", "Idle", func(s *tunnel.Status) int64 { return int64(s.Idle) }),
-		number("in", "From client", func(s *tunnel.Status) int64 { return s.FromClient.Bytes }),
-		number("out", "From instance", func(s *tunnel.Status) int64 { return s.FromInstance.Bytes }),
-		number("trip", "Round trip", func(s *tunnel.Status) int64 { return int64(s.RoundTrip) }),
+		number("messages-in", "In", func(s *tunnel.Status) int64 { return messages(s.FromClient) }).as("Messages from the client"),
+		number("in", "bytes", func(s *tunnel.Status) int64 { return s.FromClient.Bytes }).as("Bytes from the client"),
+		number("messages-out", "Out", func(s *tunnel.Status) int64 { return messages(s.FromInstance) }).as("Messages from the instance"),
+		number("out", "bytes", func(s *tunnel.Status) int64 { return s.FromInstance.Bytes }).as("Bytes from the instance"),
+		number("trip", "Trip", func(s *tunnel.Status) int64 { return int64(s.RoundTrip) }).as("Round trip of the last ping"),
 		text("affinity", "Affinity", func(s *tunnel.Status) string { return s.Affinity.String() }),
 		number("deadline", "Deadline", func(s *tunnel.Status) int64 { return s.Deadline.UnixNano() }),
 	}
@@ -81,36 +88,79 @@ type socketsPage struct {
 	Rows    []tunnel.Status
 	Pager   pager
 	Now     time.Time
+
+	Services, Affinities []string // to choose from
 }
 
 // socketFilter says which sockets are shown.
 type socketFilter struct {
 	App, Service, Version, Instance, Client, Text string
+	Affinity                                      string        // cookie, sid or chosen
+	Age, Idle                                     time.Duration // at least
 }
+
+// affinities are the ways by which a filter may tell sockets apart.
+var affinities = []string{"cookie", "sid", "chosen"}
 
 // Any says whether it leaves any out.
 func (f socketFilter) Any() bool { return f != socketFilter{} }
 
-// Words says it for people.
-func (f socketFilter) Words() (all []string) {
-	for _, one := range [][2]string{{"", f.Text}, {"app ", f.App}, {"service ", f.Service}, {"version ", f.Version}, {"instance ", f.Instance}, {"client ", f.Client}} {
-		if one[1] != "" {
-			all = append(all, one[0]+one[1])
+// Exact says whether it is one that the sockets' room knows by itself.
+func (f socketFilter) Exact() bool {
+	return f.Text == "" && f.Affinity == "" && f.Age == 0 && f.Idle == 0
+}
+
+// Pairs are its parameters as a form has them.
+func (f socketFilter) Pairs() (all []field) {
+	add := func(name, label, value string) {
+		if value != "" {
+			all = append(all, field{Name: name, Label: label, Value: value})
+		}
+	}
+	add("q", "", f.Text)
+	add("app", "app ", f.App)
+	add("service", "service ", f.Service)
+	add("version", "version ", f.Version)
+	add("instance", "instance ", f.Instance)
+	add("client", "client ", f.Client)
+	add("affinity", "by ", f.Affinity)
+	for _, d := range []field{{Name: "age", Label: "open for ", Value: f.Age.String()}, {Name: "idle", Label: "idle for ", Value: f.Idle.String()}} {
+		if d.Value != "0s" {
+			all = append(all, d)
 		}
 	}
 	return all
 }
 
-func socketFilterOf(q url.Values) socketFilter {
-	return socketFilter{
+// socketFilterOf reads a filter. One that cannot be read is an error: it may be
+// about to close what it leaves.
+func socketFilterOf(q url.Values) (socketFilter, error) {
+	f := socketFilter{
 		App: q.Get("app"), Service: q.Get("service"), Version: q.Get("version"), Instance: q.Get("instance"), Client: q.Get("client"),
-		Text: strings.TrimSpace(q.Get("q")),
+		Text: strings.TrimSpace(q.Get("q")), Affinity: q.Get("affinity"),
 	}
+	if f.Affinity != "" && !slices.Contains(affinities, f.Affinity) {
+		return f, fmt.Errorf("affinity %.20q: want one of %s: %w", f.Affinity, strings.Join(affinities, ", "), app.ErrInvalid)
+	}
+	for name, to := range map[string]*time.Duration{"age": &f.Age, "idle": &f.Idle} {
+		text := strings.TrimSpace(q.Get(name))
+		if text == "" {
+			continue
+		}
+		var err error
+		if *to, err = time.ParseDuration(text); err != nil || *to < 0 {
+			return f, fmt.Errorf("%s %.20q: want a time such as 90s, 5m or 2h: %w", name, text, app.ErrInvalid)
+		}
+	}
+	return f, nil
 }
 
 func (f socketFilter) matches(s *tunnel.Status) bool {
 	is := func(want, have string) bool { return want == "" || want == have }
 	if !is(f.App, s.Key.App) || !is(f.Service, s.Key.Service) || !is(f.Version, s.Key.Version) || !is(f.Instance, s.Instance) || !is(f.Client, s.Client) {
+		return false
+	}
+	if !is(f.Affinity, cmp.Or(s.Affinity.String(), "chosen")) || s.Idle < f.Idle || f.Age > 0 && time.Since(s.Opened) < f.Age {
 		return false
 	}
 	return f.Text == "" || strings.Contains(s.ID, f.Text) || strings.Contains(s.Client, f.Text) || strings.Contains(s.Instance, f.Text) || strings.Contains(s.Key.String(), f.Text)
@@ -119,7 +169,16 @@ func (f socketFilter) matches(s *tunnel.Status) bool {
 func (c *console) sockets(v *visit) (any, error) {
 	all := c.allSockets()
 	q := v.r.URL.Query()
-	p := socketsPage{Open: len(all), Filter: socketFilterOf(q), Now: v.now}
+	f, err := socketFilterOf(q)
+	if err != nil {
+		return nil, err
+	}
+	p := socketsPage{Open: len(all), Filter: f, Now: v.now, Affinities: affinities}
+	for k := range c.Store.Wishes().Services {
+		p.Services = append(p.Services, k.Service)
+	}
+	slices.Sort(p.Services)
+	p.Services = slices.Compact(p.Services)
 	var found []*tunnel.Status
 	for i := range all {
 		if p.Filter.matches(&all[i]) {

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"holdfast/internal/tunnel"
+	"holdfast/internal/app"
 )
 
 // words are what templates say things with.
@@ -33,7 +33,8 @@ var words = template.FuncMap{
 	"short":    short,
 	"span":     func(now, t time.Time) string { return since(now, t) },
 	"left":     func(t time.Time) string { return long(max(0, time.Until(t).Truncate(time.Second))) },
-	"messages": func(t tunnel.Traffic) int64 { return t.Text + t.Binary },
+	"messages": messages,
+	"inside":   inside,
 	"compact":  compact,
 	"segments": segments,
 	"item":     itemOf,
@@ -167,6 +168,14 @@ func plural(n int, one, many string) string {
 		return count(n) + " " + one
 	}
 	return count(n) + " " + many
+}
+
+// inside is what tells an instance from the others of its version.
+func inside(id string, k app.Key) string {
+	if rest, is := strings.CutPrefix(id, "aef-"+k.Service+"-"+k.Version+"-"); is {
+		return rest
+	}
+	return short(id)
 }
 
 // short is the end of a long name, which is what tells it from others.
