@@ -241,3 +241,21 @@ func TestCertificatesSayHowTheyAre(t *testing.T) {
 		t.Error("what is wrong does not come first")
 	}
 }
+
+func TestMomentsAsPeopleTypeThem(t *testing.T) {
+	now := time.Date(2026, 11, 27, 15, 30, 0, 0, time.UTC)
+	for text, want := range map[string]string{
+		"10m": "2026-11-27T15:20:00Z", "15:04": "2026-11-27T15:04:00Z", "15:04:05": "2026-11-27T15:04:05Z", "16:00": "2026-11-26T16:00:00Z",
+		"2026-11-20": "2026-11-20T00:00:00Z", "2026-11-20 12:30": "2026-11-20T12:30:00Z", "2026-11-20T12:30:00+01:00": "2026-11-20T11:30:00Z",
+		"": "", "yesterday": "", "-5m": "", "25:00": "",
+	} {
+		got, err := momentOf(now, text)
+		if want == "" {
+			if err == nil {
+				t.Errorf("%q is %v", text, got)
+			}
+		} else if err != nil || got.UTC().Format(time.RFC3339) != want {
+			t.Errorf("%q is %v, %v, want %s", text, got, err, want)
+		}
+	}
+}

@@ -63,8 +63,8 @@ func (c *console) logsQuery(q url.Values) (logsPage, logs.Query, error) {
 			continue
 		}
 		var err error
-		if *to, err = time.Parse(time.RFC3339, *text); err != nil {
-			return p, query, fmt.Errorf("the time %.40q: want one such as 2026-11-27T15:04:05Z: %w", *text, app.ErrInvalid)
+		if *to, err = momentOf(time.Now(), *text); err != nil {
+			return p, query, err
 		}
 	}
 	if p.Text != "" {
@@ -102,6 +102,30 @@ func (c *console) logs(v *visit) (any, error) {
 		}
 	}
 	return p, nil
+}
+
+// momentOf reads a moment as people type one: 10m for so long ago, 15:04 for a time
+// of the last 24 hours in UTC, or a date with it.
+func momentOf(now time.Time, text string) (time.Time, error) {
+	if ago, err := time.ParseDuration(text); err == nil && ago >= 0 {
+		return now.Add(-ago), nil
+	}
+	now = now.UTC()
+	for _, layout := range []string{"15:04", "15:04:05"} {
+		if t, err := time.Parse(layout, text); err == nil {
+			t = time.Date(now.Year(), now.Month(), now.Day(), t.Hour(), t.Minute(), t.Second(), 0, time.UTC)
+			if t.After(now) {
+				t = t.AddDate(0, 0, -1)
+			}
+			return t, nil
+		}
+	}
+	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04", "2006-01-02 15:04", "2006-01-02 15:04:05", "2006-01-02"} {
+		if t, err := time.Parse(layout, text); err == nil {
+			return t, nil
+		}
+	}
+	return time.Time{}, fmt.Errorf("the time %.40q: want 10m for so long ago, 15:04 in UTC, or 2026-11-27T15:04:05Z: %w", text, app.ErrInvalid)
 }
 
 // mentions says whether a text is in a line, in any case.

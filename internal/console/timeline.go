@@ -1,7 +1,6 @@
 package console
 
 import (
-	"fmt"
 	"net/url"
 	"strings"
 	"time"
@@ -31,9 +30,9 @@ func (c *console) timeline(v *visit) (any, error) {
 		Instance: q.Get("instance"), Operation: q.Get("operation"), Cause: app.Cause(q.Get("cause")), Text: strings.TrimSpace(q.Get("q")),
 	}
 	if p.Until != "" {
-		at, err := time.Parse(time.RFC3339Nano, p.Until)
+		at, err := momentOf(v.now, p.Until)
 		if err != nil {
-			return nil, fmt.Errorf("the moment %.40q: want a time such as 2026-11-27T15:04:05Z: %w", p.Until, app.ErrInvalid)
+			return nil, err
 		}
 		p.Filter.Until = at
 	}

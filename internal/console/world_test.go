@@ -25,7 +25,7 @@ import (
 // world is a console with its neighbours, all real but for the driver, which
 // runs nothing, and a browser before it.
 type world struct {
-	t       *testing.T
+	t       testing.TB
 	url     string
 	browser *http.Client
 	store   *store.Store
@@ -40,7 +40,8 @@ type world struct {
 	log     *slog.Logger // the router's records
 }
 
-func newWorld(t *testing.T) *world {
+// newWorld makes one; with may put other neighbours into it.
+func newWorld(t testing.TB, with ...func(*Engine)) *world {
 	t.Helper()
 	dir, quiet := t.TempDir(), slog.New(slog.DiscardHandler)
 	w := &world{t: t, dir: dir, memory: 300 << 20, store: store.Memory(), sockets: tunnel.New(tunnel.Config{Portable: true}, quiet)}
@@ -64,12 +65,16 @@ func newWorld(t *testing.T) *world {
 	go func() { defer close(ended); w.control.Run(ctx) }()
 	sessions := auth.NewSessions(auth.NewGuard(w.tokens, quiet), Prefix)
 	started := time.Now()
-	c, err := New(Engine{
+	engine := Engine{
 		Control: w.control, Store: w.store, Sockets: w.sockets, Journal: w.journal, Tokens: w.tokens, LogDir: dir,
 		Memory: func(string) (int64, bool) { return w.memory, w.memory > 0 },
 		Certs:  func() []Cert { return w.certs },
 		About:  func() About { return About{Version: "test", Started: started, Data: dir} },
-	}, Config{Sessions: sessions, Log: quiet})
+	}
+	for _, change := range with {
+		change(&engine)
+	}
+	c, err := New(engine, Config{Sessions: sessions, Log: quiet})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,7 +154,7 @@ func (w *world) do(method, path string, body io.Reader, headers map[string]strin
 }
 
 // has fails unless a page has all of the texts.
-func has(t *testing.T, page string, texts ...string) {
+func has(t testing.TB, page string, texts ...string) {
 	t.Helper()
 	for _, text := range texts {
 		if !strings.Contains(page, text) {
@@ -173,7 +178,7 @@ func (w *world) ended(k app.Key, id, instance string, cause app.Cause, code int)
 }
 
 // eventually waits until ok holds.
-func eventually(t *testing.T, what string, ok func() bool) {
+func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {

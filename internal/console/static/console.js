@@ -109,6 +109,9 @@ document.querySelector(".theme")?.addEventListener("click", () => {
   dispatchEvent(new Event("theme"));
 });
 
+// On a phone the navigation is wider than the window.
+document.querySelector("nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+
 drawAll();
 layAll();
 follow();

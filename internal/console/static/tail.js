@@ -84,4 +84,8 @@ if (list) {
     else say();
   });
   document.querySelector("[data-tail-end]").addEventListener("click", toEnd);
+  // A window that changes its size leaves the latest line in sight.
+  let end = true;
+  list.addEventListener("scroll", () => (end = atEnd()), { passive: true });
+  new ResizeObserver(() => end && toEnd()).observe(list);
 }
