@@ -92,7 +92,7 @@ func TestPagesOfACrowdStaySmall(t *testing.T) {
 	if n := strings.Count(page, `class="cell `) - 5; n != crowdInstances { // five are the legend's
 		t.Errorf("%d cells for %d instances", n, crowdInstances)
 	}
-	has(t, page, "10\u202f000")
+	has(t, page, "10\u202f000", "50 instances with 2\u202f500 sockets left, deployed")
 	_, page = w.get("sockets?affinity=sid&age=1h&service=default")
 	want := 0
 	for n := range crowdSockets {

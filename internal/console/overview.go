@@ -16,6 +16,10 @@ const (
 	// servicesShown is how many services are on one page of the overview.
 	servicesShown = 20
 
+	// drainsShown is how many instances of a version that leave for the same cause
+	// are told of one by one; more are told of together.
+	drainsShown = 5
+
 	// cellsSmall is from how many instances of a version on their cells have no
 	// numbers in them.
 	cellsSmall = 40
@@ -64,8 +68,9 @@ type happening struct {
 	Link  string
 	Since time.Time
 	Until time.Time
-	ID    string
-	Done  int // of Of
+	ID    string    // "": several instances that leave
+	Cause app.Cause // for which those do
+	Done  int       // of Of
 	Of    int
 }
 
@@ -172,6 +177,29 @@ func lately(points []journal.Point) (rate, failing float64) {
 	return float64(last[0].Requests+last[1].Requests) / seconds, float64(last[0].Errors+last[1].Errors) / seconds
 }
 
+// drain is what instances that leave have in common.
+type drain struct {
+	key   app.Key
+	cause app.Cause
+}
+
+// together tells of instances that leave as one.
+func (d drain) together(leaving []control.Instance) happening {
+	h := happening{What: "drain", Key: d.key, Cause: d.cause, Link: Prefix + "services/" + url.PathEscape(d.key.App) + "/" + url.PathEscape(d.key.Service), Since: leaving[0].Since}
+	sockets := 0
+	for _, i := range leaving {
+		sockets += i.Sockets
+		if i.Since.Before(h.Since) {
+			h.Since = i.Since
+		}
+		if i.Until.After(h.Until) {
+			h.Until = i.Until
+		}
+	}
+	h.Text = plural(len(leaving), "instance", "instances") + " with " + plural(sockets, "socket", "sockets") + " left, " + string(d.cause)
+	return h
+}
+
 // happening is what goes on now, in a service or, for the zero key, in all.
 func (c *console) happening(wishes store.Wishes, running []control.Instance, of app.ServiceKey) (all []happening) {
 	for _, op := range wishes.Operations {
@@ -195,8 +223,18 @@ func (c *console) happening(wishes store.Wishes, running []control.Instance, of 
 		}
 		all = append(all, h)
 	}
+	drains := map[drain][]control.Instance{}
 	for _, i := range running {
 		if i.State == app.Draining && (of == (app.ServiceKey{}) || i.Key.ServiceKey() == of) {
+			drains[drain{i.Key, i.Cause}] = append(drains[drain{i.Key, i.Cause}], i)
+		}
+	}
+	for d, leaving := range drains {
+		if len(leaving) > drainsShown {
+			all = append(all, d.together(leaving))
+			continue
+		}
+		for _, i := range leaving {
 			all = append(all, happening{What: "drain", Key: i.Key, ID: i.ID, Text: plural(i.Sockets, "socket", "sockets") + " left, " + string(i.Cause), Since: i.Since, Until: i.Until, Link: Prefix + "instances/" + url.PathEscape(i.ID)})
 		}
 	}
