@@ -92,13 +92,14 @@ func TestTheConsoleActs(t *testing.T) {
 	}
 	click := func(selector string) {
 		t.Helper()
-		run(t, page, chromedp.Click(selector))
+		press(t, page, selector)
 	}
 	// sure answers the question that a button leads to, and waits for the page that
 	// comes then.
 	sure := func(button string) {
 		t.Helper()
-		run(t, page, chromedp.Click(button), chromedp.WaitVisible(`dialog .buttons button`))
+		press(t, page, button)
+		run(t, page, chromedp.WaitVisible(`dialog .buttons button`))
 		eval(t, page, `document.body.dataset.before = "yes"`)
 		click(`dialog .buttons button`)
 		eventually(t, "the next page", func() bool {
@@ -237,7 +238,7 @@ func TestTheConsoleActs(t *testing.T) {
 
 	// The socket, its instance, and what draining that does to it.
 	open("/sockets")
-	run(t, page, chromedp.Click("tbody tr a"))
+	click("tbody tr a")
 	says("#from-client", fmt.Sprintf("%d messages, %d B", messages, messages*(6+len("hello"))))
 	story := eval(t, page, `location.pathname`)
 	click(`dd a[href^="/console/instances/"]`)

@@ -67,12 +67,18 @@ func run(t *testing.T, ctx context.Context, steps ...chromedp.Action[chromedp.Vo
 	}
 }
 
-// eval reads a JavaScript expression as text.
+// left is what a browser says when the page went elsewhere while it was asked.
+var left = regexp.MustCompile(`navigated|[Cc]ontext (was destroyed|with specified id)|find context`)
+
+// eval reads a JavaScript expression as text, of the next page if this one goes.
 func eval(t *testing.T, ctx context.Context, expression string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	text, err := chromedp.Run(ctx, chromedp.Evaluate[string]("String("+expression+")"))
+	for err != nil && ctx.Err() == nil && left.MatchString(err.Error()) {
+		text, err = chromedp.Run(ctx, chromedp.Evaluate[string]("String("+expression+")"))
+	}
 	if err != nil {
 		t.Fatalf("%s: %v", expression, err)
 	}

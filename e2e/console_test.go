@@ -84,10 +84,10 @@ func TestTheConsole(t *testing.T) {
 
 	// One is closed by hand, and hears the code and the reason that were typed.
 	open("/sockets?sort=age")
-	run(t, page, chromedp.Click(`tbody tr a`))
+	press(t, page, `tbody tr a`)
 	says("#from-client", fmt.Sprintf("%d messages, ", messages))
-	run(t, page, chromedp.Click(`form[data-ask] button`), chromedp.WaitVisible(`dialog #f-code`))
-	run(t, page, chromedp.SetValue(`#f-code`, "4000"), chromedp.SetValue(`#f-reason`, "seen enough"), chromedp.Click(`dialog button.danger`))
+	press(t, page, `form[data-ask] button`)
+	run(t, page, chromedp.WaitVisible(`dialog #f-code`), chromedp.SetValue(`#f-code`, "4000"), chromedp.SetValue(`#f-reason`, "seen enough"), chromedp.Click(`dialog button.danger`))
 	if err := <-ended; websocket.CloseStatus(err) != 4000 || !strings.Contains(err.Error(), "seen enough") {
 		t.Errorf("the client heard %v", err)
 	}
@@ -98,13 +98,13 @@ func TestTheConsole(t *testing.T) {
 	// An instance is restarted: what that did to its sockets is told.
 	open("/")
 	says("#total-sockets", strconv.Itoa(sockets-1))
-	run(t, page, chromedp.Click(`.cells .cell`))
+	press(t, page, `.cells .cell`)
 	says("#instance-sockets", "")
 	eventually(t, "the instance has sockets", func() bool { return eval(t, page, text("#instance-sockets")) != "" })
 	moved := eval(t, page, text("#instance-sockets"))
 	fit("instance")
-	run(t, page, chromedp.Click(`form[data-ask] button`), chromedp.WaitVisible(`dialog .primary, dialog .danger`))
-	run(t, page, chromedp.Click(`dialog .buttons button`))
+	press(t, page, `form[data-ask] button`)
+	run(t, page, chromedp.WaitVisible(`dialog .primary, dialog .danger`), chromedp.Click(`dialog .buttons button`))
 	says("main", "restart")
 	open("/services/echo/default")
 	says(".report .moved", moved+" on 1 instance")
@@ -123,6 +123,16 @@ func TestTheConsole(t *testing.T) {
 	says(".lines", "its story")
 	open("/logs")
 	says(".lines", "GET / from")
+}
+
+// press clicks on an element of a page once it is there and the page is live: its
+// script asks in a dialog what would be a page of its own without it. A page that is kept true may
+// exchange it meanwhile, which a click by its place does not forgive.
+func press(t *testing.T, page context.Context, selector string) {
+	t.Helper()
+	eventually(t, selector+" is there", func() bool {
+		return eval(t, page, fmt.Sprintf(`((e) => (e && document.querySelector(".live")?.dataset.state === "on" && setTimeout(() => e.click()) > 0) === true)(document.querySelector(%q))`, selector)) == "true"
+	})
 }
 
 // axeCore is the script that looks for what keeps people from using a page.
