@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -33,7 +34,7 @@ type call struct {
 	readBy time.Time // net/http's
 	read   time.Time // when ours was last set; zero: it is not
 
-	wrote time.Time // when the deadline for writing was last set; owned by who writes
+	wrote atomic.Int64 // when our deadline for writing was last set, in Unix nanoseconds; 0: it is not
 }
 
 // sourBytes are what net/http refuses in any place: after a chunk's size and its
@@ -116,10 +117,17 @@ func (c *call) SetDeadline(t time.Time) error {
 	return c.SetReadDeadline(t)
 }
 
+// SetWriteDeadline is for net/http, which takes ours away behind each answer: the
+// next write sets it again.
+func (c *call) SetWriteDeadline(t time.Time) error {
+	c.wrote.Store(0)
+	return c.Conn.SetWriteDeadline(t)
+}
+
 // Write bounds how long the client may take for it.
 func (c *call) Write(p []byte) (int, error) {
-	if now := time.Now(); now.Sub(c.wrote) > c.stall/4 {
-		c.wrote = now
+	if now := time.Now(); now.UnixNano()-c.wrote.Load() > int64(c.stall/4) {
+		c.wrote.Store(now.UnixNano())
 		c.Conn.SetWriteDeadline(now.Add(c.stall))
 	}
 	return c.Conn.Write(p)

@@ -18,13 +18,18 @@ import (
 // serve runs Serve on a free port and returns its address and what ends it.
 func serve(t *testing.T, h http.HandlerFunc, grace time.Duration) (addr string, stop func() error) {
 	t.Helper()
+	return serveWithin(t, h, Limits{}, grace)
+}
+
+func serveWithin(t *testing.T, h http.HandlerFunc, limits Limits, grace time.Duration) (addr string, stop func() error) {
+	t.Helper()
 	l, err := Listen("127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- Serve(ctx, []net.Listener{l}, h, Limits{}, grace, slog.New(slog.DiscardHandler)) }()
+	go func() { done <- Serve(ctx, []net.Listener{l}, h, limits, grace, slog.New(slog.DiscardHandler)) }()
 	stop = func() error { cancel(); err := <-done; done <- err; return err }
 	t.Cleanup(func() { stop() })
 	return l.Addr().String(), stop
@@ -111,5 +116,39 @@ func TestHeadersAreBounded(t *testing.T) {
 		if err != nil || !strings.Contains(line, want) {
 			t.Errorf("%d bytes of headers: %q, %v; want %s", size, line, err, want)
 		}
+	}
+}
+
+// Who takes nothing of an answer is cut, also of one that follows at once on another
+// on the same connection: net/http drops deadlines between the two.
+func TestWhoTakesNothingIsCut(t *testing.T) {
+	cut := make(chan error, 1)
+	addr, _ := serveWithin(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/short" {
+			io.WriteString(w, "short")
+			return
+		}
+		for piece := make([]byte, 64<<10); ; {
+			if _, err := w.Write(piece); err != nil {
+				cut <- err
+				return
+			}
+		}
+	}, Limits{StallTime: time.Second}, time.Second)
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(10 * time.Second))
+	io.WriteString(c, "GET /short HTTP/1.1\r\nHost: a\r\n\r\n")
+	if _, err := io.ReadFull(c, make([]byte, 100)); err != nil {
+		t.Fatal(err)
+	}
+	io.WriteString(c, "GET /long HTTP/1.1\r\nHost: a\r\n\r\n")
+	select {
+	case <-cut:
+	case <-time.After(20 * time.Second):
+		t.Error("it was not cut")
 	}
 }
