@@ -272,7 +272,14 @@ func (a *taps) wait() [][]byte {
 // may reach the app when the next has begun.
 type meant struct {
 	mu  sync.Mutex // guards the following
-	all []message
+	all []asked
+}
+
+// asked is one such request, and its body as far as it was read by now: an app has
+// it whole before the router is done.
+type asked struct {
+	message
+	body *tap
 }
 
 const meantMax = 200
@@ -281,7 +288,7 @@ const meantMax = 200
 func (m *meant) has(got message) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return slices.ContainsFunc(m.all, func(one message) bool {
+	return slices.ContainsFunc(m.all, func(one asked) bool {
 		target := one.Target
 		if _, rest, ok := strings.Cut(target, "://"); ok && target[0] != '/' { // the absolute form is for proxies
 			if target = "/"; strings.ContainsAny(rest, "/?") {
@@ -293,7 +300,7 @@ func (m *meant) has(got message) bool {
 		}
 		same := got.Target == target || strings.HasPrefix(target, "//") // which may be encoded otherwise
 		host := one.Host == "" || strings.EqualFold(one.Host, got.Host) // HTTP/1.0 need not say one, and HTTP/1.1 has to
-		return same && host && one.Method == got.Method && one.Body == got.Body
+		return same && host && one.Method == got.Method && base64.StdEncoding.EncodeToString(one.body.bytes()) == got.Body
 	})
 }
 
@@ -312,17 +319,13 @@ func newTapped(f *testing.F) *tapped {
 
 // ask notes a request on its way.
 func (m *meant) ask(r *Router, w http.ResponseWriter, req *http.Request) {
-	one := message{Method: req.Method, Target: req.RequestURI, Host: req.Host}
-	body := &tap{ReadCloser: req.Body}
+	one := asked{message{Method: req.Method, Target: req.RequestURI, Host: req.Host}, &tap{ReadCloser: req.Body}}
 	if req.ContentLength != 0 {
-		req.Body = body
+		req.Body = one.body
 	}
-	defer func() {
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		one.Body = base64.StdEncoding.EncodeToString(body.bytes())
-		m.all = append(m.all[max(0, len(m.all)-meantMax):], one)
-	}()
+	m.mu.Lock()
+	m.all = append(m.all[max(0, len(m.all)-meantMax):], one)
+	m.mu.Unlock()
 	r.ServeHTTP(w, req)
 }
 
