@@ -93,14 +93,14 @@ func TestPagesOfACrowdStaySmall(t *testing.T) {
 		t.Errorf("%d cells for %d instances", n, crowdInstances)
 	}
 	has(t, page, "10\u202f000", "50 instances with 2\u202f500 sockets left, deployed")
-	_, page = w.get("sockets?affinity=sid&age=1h&service=default")
+	_, page = w.get("sockets?affinity=sid&idle=3.6s&age=1s&service=default")
 	want := 0
 	for n := range crowdSockets {
 		if n%3 == int(tunnel.BySid) && n >= 3600 {
 			want++
 		}
 	}
-	has(t, page, `<b id="matching">`+count(want)+"</b>", "open for 1h0m0s", "by sid")
+	has(t, page, `<b id="matching">`+count(want)+"</b>", "idle for 3.6s", "open for 1s", "by sid")
 	for path, want := range map[string]int{"sockets?affinity=x": 400, "sockets?idle=long": 400, "sockets?age=-1s": 400} {
 		if status, _ := w.get(path); status != want {
 			t.Errorf("%q: %d, want %d", path, status, want)
