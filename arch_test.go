@@ -44,7 +44,8 @@ var rooms = map[string][]string{
 	"googleapi": {"app", "appyaml", "auth", "control", "logs", "source", "store"},
 
 	"journal": {"app", "logs"},
-	"console": {"app", "auth", "control", "journal", "logs", "store", "tunnel"},
+	"console": {"app", "auth", "control", "docs", "journal", "logs", "store", "tunnel"},
+	"docs":    nil, // the guide, as files
 
 	"bench": {"app", "bus", "edge", "logs", "router", "tunnel"}, // the data plane and the bus, beside others
 	"e2e":   nil,                                                // knows the program from outside
@@ -69,7 +70,7 @@ var outside = map[string][]string{
 	"traces":          {"go.opentelemetry.io/proto/otlp", "google.golang.org/protobuf"},
 	"certs/certstest": {"github.com/miekg/dns"}, // comes with certmagic
 	"driver/process":  {"github.com/containerd/cgroups/v3", "github.com/opencontainers/runtime-spec"},
-	"console":         {"github.com/coder/websocket"},
+	"console":         {"github.com/coder/websocket", "github.com/yuin/goldmark"},
 	"cli":             {"github.com/spf13/cobra", "github.com/fsnotify/fsnotify", "github.com/briandowns/spinner", "github.com/fatih/color"},
 }
 

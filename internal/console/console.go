@@ -128,6 +128,7 @@ func New(e Engine, cfg Config) (http.Handler, error) {
 	for _, a := range c.acts() {
 		c.mux.Handle("POST "+Prefix+"do/"+a.name, c.inside(func(v *visit) error { return c.act(v, a) }))
 	}
+	c.mux.Handle("GET "+guidePrefix+"{path...}", c.inside(c.guide))
 	c.mux.Handle("GET "+Prefix+"live", c.inside(c.live))
 	c.mux.Handle("POST "+Prefix+"sign-out", c.inside(c.signOut))
 	c.mux.HandleFunc("GET "+Prefix+"sign-in", c.askToken)
