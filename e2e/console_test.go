@@ -123,6 +123,12 @@ func TestTheConsole(t *testing.T) {
 	says(".lines", "its story")
 	open("/logs")
 	says(".lines", "GET / from")
+	// The guide, which needs no network.
+	run(t, page, chromedp.Navigate(base+"/docs/"))
+	says("h1", "The guide")
+	run(t, page, chromedp.Click(`.pages a[href$="/sockets.md"]`))
+	says("h1", "Sockets that survive deploys")
+	fit("guide")
 }
 
 // press clicks on an element of a page once it is there and the page is live: its
