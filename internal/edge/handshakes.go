@@ -112,6 +112,10 @@ func hello(conn *tls.Conn) error {
 			wrong.Conn.SetWriteDeadline(time.Now().Add(time.Second))
 			io.WriteString(wrong.Conn, "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n"+
 				"This port speaks HTTPS: write https:// instead of http://.\n")
+			if half, ok := wrong.Conn.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
+				wrong.Conn.SetReadDeadline(time.Now().Add(sourTime))
+				io.CopyN(io.Discard, wrong.Conn, sourMax) // or the answer would be lost with a reset
+			}
 		}
 	}
 	return err

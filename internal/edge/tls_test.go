@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -110,5 +111,33 @@ func TestTLSConfig(t *testing.T) {
 		if _, err := shake(&tls.Config{MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{suite}}); err == nil {
 			t.Errorf("%s is spoken", tls.CipherSuiteName(suite))
 		}
+	}
+}
+
+// Who speaks HTTP where TLS is spoken hears so, also when there is more of the
+// request than anybody reads.
+func TestPlainHTTPIsToldOfTLS(t *testing.T) {
+	lent := httptest.NewTLSServer(nil)
+	defer lent.Close()
+	l, err := Listen("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() {
+		done <- Serve(ctx, []net.Listener{TLS(l, &tls.Config{Certificates: lent.TLS.Certificates}, nil)}, http.NotFoundHandler(), Limits{}, time.Second, slog.New(slog.DiscardHandler))
+	}()
+	defer func() { stop(); <-done }()
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(10 * time.Second))
+	io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\nCookie: "+strings.Repeat("x", 8000)+"\r\n\r\n")
+	got, err := io.ReadAll(io.LimitReader(c, 1000))
+	if err != nil || !bytes.Contains(got, []byte("write https://")) {
+		t.Errorf("got %q, %v", got, err)
 	}
 }
