@@ -44,7 +44,7 @@ var rooms = map[string][]string{
 	"googleapi": {"app", "appyaml", "auth", "control", "logs", "source", "store"},
 
 	"journal": {"app", "logs"},
-	"console": {"app", "auth", "control", "docs", "journal", "logs", "store", "tunnel"},
+	"console": {"app", "auth", "control", "docs", "drill", "journal", "logs", "store", "tunnel"},
 	"docs":    nil, // the guide, as files
 
 	"bench": {"app", "bus", "edge", "logs", "router", "tunnel"}, // the data plane and the bus, beside others

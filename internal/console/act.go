@@ -160,7 +160,7 @@ func about(op app.Operation) string {
 
 func (c *console) acts() []act {
 	all := []act{{name: "close-sockets", ask: c.askClose, do: c.closeSockets}}
-	return slices.Concat(all, c.serviceActs(), c.tokenActs())
+	return slices.Concat(all, c.serviceActs(), c.drillActs(), c.tokenActs())
 }
 
 func (c *console) askClose(v *visit) (question, error) {

@@ -42,8 +42,9 @@ type Engine struct {
 	Certs   func() []Cert    // that clients are shown
 
 	// Memory is how many bytes an instance holds, false where nobody knows.
-	Memory func(instance string) (int64, bool)
-	LogDir string // logs of instances and requests, as the logs room writes them
+	Memory  func(instance string) (int64, bool)
+	LogDir  string // logs of instances and requests, as the logs room writes them
+	Reports string // folder of what drills' clients have met, as the admin room keeps it
 }
 
 // Control is *control.Controller: what may be asked for, and what runs.
@@ -56,6 +57,7 @@ type Control interface {
 	RestartInstance(id, by string) (app.Operation, error)
 	DeleteInstance(id, by string) (app.Operation, error)
 	Cancel(op, by string) (app.Operation, error)
+	Drill(k app.ServiceKey, d app.Drill, by string) (app.Operation, error)
 	Instances() []control.Instance
 	Checks(instance string) []control.Check
 }
@@ -128,6 +130,7 @@ func New(e Engine, cfg Config) (http.Handler, error) {
 	for _, a := range c.acts() {
 		c.mux.Handle("POST "+Prefix+"do/"+a.name, c.inside(func(v *visit) error { return c.act(v, a) }))
 	}
+	c.mux.Handle("GET "+Prefix+"drills/{id}/report", c.inside(c.report))
 	c.mux.Handle("GET "+guidePrefix+"{path...}", c.inside(c.guide))
 	c.mux.Handle("GET "+Prefix+"live", c.inside(c.live))
 	c.mux.Handle("POST "+Prefix+"sign-out", c.inside(c.signOut))

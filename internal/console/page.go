@@ -155,6 +155,8 @@ func (c *console) pages() []page {
 		{path: "instances/{id}", name: "instance", nav: "overview", title: func(v *visit) string { return v.r.PathValue("id") }, look: c.instance, every: 2},
 		{path: "timeline", name: "timeline", nav: "timeline", title: named("Timeline"), look: c.timeline, every: 1},
 		{path: "logs", name: "logs", nav: "logs", title: named("Logs"), look: c.logs, every: 2, follow: c.tail},
+		{path: "drills", name: "drills", nav: "drills", title: named("Drills"), look: c.drills, every: 1},
+		{path: "drills/{id}", name: "drill", nav: "drills", title: named("Drill"), look: c.drill, every: 1},
 		{path: "settings", name: "settings", nav: "settings", title: named("Settings"), look: c.settings, every: 5},
 	}
 }

@@ -84,6 +84,7 @@ func (s *Server) openConsole(tokens *auth.Tokens, guard *auth.Guard) error {
 		Certs:   s.certificates,
 		Memory:  s.driver.Memory,
 		LogDir:  s.LogDir(),
+		Reports: filepath.Join(s.cfg.Data, "operations"),
 	}, console.Config{
 		Sessions: sessions,
 		Goodbye:  s.deploys.Done(),
