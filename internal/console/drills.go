@@ -53,21 +53,21 @@ func (c *console) drills(*visit) (any, error) {
 		p.Services = append(p.Services, k.String())
 	}
 	slices.Sort(p.Services)
+	var all []app.Operation
 	for _, op := range wishes.Operations {
-		if op.Drill == nil {
-			continue
-		}
-		line := c.drillLine(op)
-		if op.Stage != app.StageDone {
-			p.Now = append(p.Now, line)
-		} else {
-			p.Past = append(p.Past, line)
+		if op.Drill != nil {
+			all = append(all, op)
 		}
 	}
-	latest := func(a, b drillLine) int { return cmp.Compare(b.ID, a.ID) } // ids sort by time
-	slices.SortFunc(p.Now, latest)
-	slices.SortFunc(p.Past, latest)
-	p.Past = p.Past[:min(len(p.Past), drillsShown)]
+	slices.SortFunc(all, func(a, b app.Operation) int { return cmp.Compare(b.ID, a.ID) }) // ids sort by time
+	for _, op := range all {
+		switch {
+		case op.Stage != app.StageDone:
+			p.Now = append(p.Now, c.drillLine(op))
+		case len(p.Past) < drillsShown:
+			p.Past = append(p.Past, c.drillLine(op))
+		}
+	}
 	return p, nil
 }
 
@@ -87,10 +87,12 @@ type drillPage struct {
 	drillLine
 	Over    bool
 	Took    time.Duration
-	Ends    []endings // of sockets of the service, by cause
+	Known   bool      // whether all endings are still in memory; the next two say nothing otherwise
+	Ends    []endings // of sockets of the service, by cause; not those of the drill's own clients
 	Sockets int       // that have ended
 	Open    int       // that are
 	Client  *drill.Report
+	Foreign bool // what was left as a report is none of holdfast drill
 }
 
 // endings is how many sockets ended for a cause.
@@ -110,11 +112,12 @@ func (c *console) drill(v *visit) (any, error) {
 		until = op.Ended
 	}
 	p.Took = until.Sub(op.Asked)
+	p.Known = c.Journal.Remembers(op.Asked)
 	k := op.Target.ServiceKey()
 	by := map[app.Cause]int{}
 	ended, _ := c.Journal.Entries(journal.Filter{Kind: journal.Socket, Key: app.Key{App: k.App, Service: k.Service}, Until: until}, endingsLooked)
 	for _, e := range ended {
-		if !e.Time.Before(op.Asked) {
+		if !e.Time.Before(op.Asked) && !drill.Ours(e.Ending.Trace) {
 			by[e.Cause]++
 			p.Sockets++
 		}
@@ -129,7 +132,10 @@ func (c *console) drill(v *visit) (any, error) {
 		}
 	}
 	if p.Report {
-		if p.Client, err = c.clientReport(op.ID); err != nil {
+		// Whoever may deploy may leave any object: the page has the rest all the same.
+		if p.Client, err = c.clientReport(op.ID); errors.Is(err, app.ErrInvalid) {
+			p.Foreign = true
+		} else if err != nil {
 			return nil, err
 		}
 	}

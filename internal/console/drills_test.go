@@ -61,14 +61,27 @@ func TestDrills(t *testing.T) {
 		}
 	}
 	keep(func(op *app.Operation) {
-		*op = app.Operation{ID: id, Verb: app.VerbDrill, Target: k.ServiceKey().Version(""), By: "anna", Stage: app.StageDone, Asked: time.Now().Add(-time.Second), Ended: time.Now().Add(time.Minute), Drill: &app.Drill{Fault: app.Sickness, Share: 0.5, Long: time.Minute}}
+		*op = app.Operation{ID: id, Verb: app.VerbDrill, Target: k.ServiceKey().Version(""), By: "anna", Stage: app.StageDone, Asked: time.Now(), Ended: time.Now().Add(time.Minute), Drill: &app.Drill{Fault: app.Sickness, Share: 0.5, Long: time.Minute}}
 	})
 	w.ended(k, "s-1", "i-1", app.Requested, 1012)
+	w.log.Info("socket", "id", "s-2", "trace", "d9111fa57d9111fa0000000000000001", "app", k.App, "service", k.Service, "cause", string(app.Crashed)) // a drill's own client's
 	_, page = w.get("drills/" + id)
-	has(t, page, "done", "50 %", "anna", "requested</span> 1", "/console/timeline?operation="+id)
+	has(t, page, "done", "50 %", "anna", `class="ended">1 <span class="tag">requested</span> 1<`, "/console/timeline?operation="+id)
 	if status, _ := w.get("drills/" + id + "/report"); status != http.StatusNotFound {
 		t.Errorf("a report that nobody left: %d", status)
 	}
+	keep(func(op *app.Operation) { op.Asked = op.Asked.Add(-time.Hour) }) // before we started
+	if _, page = w.get("drills/" + id); !strings.Contains(page, "not known any more") || strings.Contains(page, "requested</span>") {
+		t.Errorf("endings that nobody remembers are told:\n%s", page)
+	}
+	if err := os.WriteFile(filepath.Join(reports, id+".report.json"), []byte(`{"drills": 5}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	status, page := w.get("drills/" + id)
+	if status != http.StatusOK {
+		t.Errorf("a report of others' takes the page with it: %d", status)
+	}
+	has(t, page, "is none of")
 	text, err := json.Marshal(drill.Report{Service: "shop/default", Began: time.Now(), Drills: []drill.Result{{
 		Drill: string(app.Sickness), What: "<script>", Clients: 20, Errors: 3, Judged: true, Missed: []string{"errors are 3, which is more than 0"}, Probes: []string{"ws:/ws"},
 	}}})

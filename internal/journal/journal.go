@@ -86,6 +86,7 @@ type Config struct {
 // of them blocks for long.
 type Journal struct {
 	cfg    Config
+	began  time.Time  // endings from before are not in memory
 	file   *logs.File // nil: nothing is kept
 	series sync.Map   // app.ServiceKey → *series
 
@@ -107,6 +108,7 @@ type Journal struct {
 func Open(cfg Config) (*Journal, error) {
 	j := &Journal{
 		cfg:       cfg,
+		began:     time.Now(),
 		decisions: ring{most: decisionsMax},
 		endings:   ring{most: endingsMax},
 		ended:     map[string]int64{},
@@ -292,6 +294,17 @@ func (j *Journal) Entries(f Filter, most int) (found []Entry, more bool) {
 		found = append(found, *e)
 	}
 	return found, false
+}
+
+// Remembers says whether the endings of all sockets since then are in memory: none
+// from before our start is, and of very many the oldest have gone.
+func (j *Journal) Remembers(since time.Time) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if r := &j.endings; len(r.all) == r.most {
+		return r.back(r.most - 1).Time.Before(since)
+	}
+	return !since.Before(j.began)
 }
 
 // Changed is closed when there is another decision; it is taken before Entries.

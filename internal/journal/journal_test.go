@@ -171,8 +171,13 @@ func TestEntriesAreFoundByWhatTheyAreAbout(t *testing.T) {
 }
 
 func TestTheJournalIsBounded(t *testing.T) {
+	before := time.Now()
 	j := open(t, Config{})
 	j.endings.most, j.decisions.most = 10, 10
+	began := time.Now()
+	if j.Remembers(before) || !j.Remembers(began) {
+		t.Error("it remembers from before its beginning, or not from then on")
+	}
 	for i := range 25 {
 		records(j)("socket", slog.String("id", string(rune('a'+i))))
 		j.ToldInstance(time.Now(), app.Instance{ID: string(rune('a' + i)), State: app.Ready}, "")
@@ -181,6 +186,9 @@ func TestTheJournalIsBounded(t *testing.T) {
 		if all, _ := j.Entries(Filter{Kind: kind}, 100); len(all) != 10 || all[0].Seq < all[9].Seq {
 			t.Errorf("%d entries of kind %s", len(all), kind)
 		}
+	}
+	if j.Remembers(began) || !j.Remembers(time.Now()) {
+		t.Error("it remembers what had to go, or not what is left")
 	}
 	if len(j.ended) != 10 {
 		t.Errorf("%d endings are known by id", len(j.ended))
