@@ -7,5 +7,5 @@ import "embed"
 
 // Pages has every page and what they show.
 //
-//go:embed *.md reference/*.md console-overview.png console-socket.png drill.png house.svg
+//go:embed *.md reference/*.md console-drills.png console-instance.png console-logs.png console-overview.png console-socket.png drill.png house.svg
 var Pages embed.FS

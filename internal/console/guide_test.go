@@ -44,6 +44,9 @@ func TestTheGuideLeadsNowhereElse(t *testing.T) {
 		if strings.Contains(body, "<script") || strings.Contains(body, "<!-- stays") {
 			t.Errorf("%s shows HTML of its own", name)
 		}
+		if strings.Contains(body, `src=""`) {
+			t.Errorf("%s shows a picture that the program does not carry: see docs.Pages", name)
+		}
 		for _, m := range hrefs.FindAllStringSubmatch(body, -1) {
 			to, anchor, _ := strings.Cut(m[1], "#")
 			if strings.Contains(to, "://") {
