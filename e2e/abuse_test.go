@@ -58,6 +58,7 @@ const (
 // Not all answers come as soon: client, server, app and strangers share two cores.
 // And floods of requests that are allowed, fifty thousand at once, have the
 // sockets wait behind them for a processor: those kinds are held to less.
+// HOLDFAST_E2E_KIND names kinds to try alone, with commas.
 func TestStrangersHurtNobody(t *testing.T) {
 	long := 600 * time.Millisecond
 	if os.Getenv("HOLDFAST_LONG") != "" {

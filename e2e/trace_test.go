@@ -7,10 +7,13 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"os/exec"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/coder/websocket"
 	trace "go.opentelemetry.io/proto/otlp/trace/v1"
@@ -152,6 +155,41 @@ func TestOneIDLeadsEverywhere(t *testing.T) {
 	if l := line(`"msg":"line"`, `"service":"default"`); l["app"] != "shop" || l["version"] != "a" || l["instance"] == "" || l["text"] == "" {
 		t.Errorf("a line of the app: %v", l)
 	}
+}
+
+// Who reads standard output and stops keeps nobody from being served, nor the
+// server from ending.
+func TestNobodyReadsStandardOutput(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t)
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer read.Close()
+	f.cmd = command(f.data, "serve", "--data="+f.data, "--listen="+f.front, "--admin="+f.admin, "--log-stdout=requests")
+	f.cmd.Env = append(f.cmd.Env, "HOME="+f.home, "XDG_CONFIG_HOME="+f.home)
+	f.cmd.Stdout, f.cmd.Stderr = write, f.out
+	if err := f.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	write.Close()
+	done := make(chan struct{})
+	f.done = done
+	go func(cmd *exec.Cmd) { cmd.Wait(); close(done) }(f.cmd)
+	f.up()
+	for range 100 { // of some 2 KB each: a pipe holds 64
+		if status, _, err := f.ask(t.Context(), http.DefaultClient, "nobody.localhost", "/"+strings.Repeat("x", 1900)); err != nil || status != http.StatusNotFound {
+			t.Fatalf("%d, %v", status, err)
+		}
+	}
+	f.cmd.Process.Signal(os.Interrupt)
+	select {
+	case <-f.done:
+	case <-time.After(30 * time.Second):
+		t.Error("the server does not end")
+	}
+	eventually(t, "it says so", func() bool { return strings.Contains(f.out.String(), "nobody reads standard output") })
 }
 
 func mustUint(t *testing.T, digits string) uint64 {

@@ -24,8 +24,8 @@ const (
 )
 
 // Watch calls fn with the lines that Read gives, and then, until ctx ends, with
-// those that are appended until then, of logs that appear later too. It calls fn at once
-// and then ten times a second, also with nothing, so that fn may do what has to
+// those that are appended until that, of logs that appear later too. It calls fn at
+// once, then ten times a second and once in the end, also with nothing, so that fn may do what has to
 // be done now and then. Each call's entries are in the order of time; between
 // logs, lines that are written at the same moment may come in two calls. An
 // error of fn ends it and is returned; that ctx ends is no error.
